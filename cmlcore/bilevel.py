@@ -1,0 +1,71 @@
+"""Bilevel problems: an inner loss that learning minimizes, an outer loss that judges what was learned.
+
+    min_theta  E_task[ L_out(phi*, theta, query) ]     with     phi* = argmin_phi L_in(phi, theta, support)      (1)
+
+`phi` are the fast, task-specific parameters; `theta` the slow ones, which no inner learning changes. Both are
+pytrees. Everything here is for one task; a meta-batch is `jax.vmap` around it (see `cmlcore.meta`).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Phi = Any
+Theta = Any
+Data = Any
+Loss = Callable[[Phi, Theta, Data], jax.Array]
+
+
+class Task(NamedTuple):
+    """The data of one task: what is learned from, and what the outcome is judged on."""
+
+    support: Data = None
+    query: Data = None
+
+
+class Problem(NamedTuple):
+    """A bilevel problem, equation (1).
+
+    inner: `L_in(phi, theta, support) -> scalar`, what learning minimizes.
+    outer: `L_out(phi, theta, query) -> scalar`, what judges the outcome.
+    init:  `theta -> phi`, where inner learning starts; by default from `theta` itself.
+    """
+
+    inner: Loss
+    outer: Loss
+    init: Callable[[Theta], Phi] = lambda theta: theta
+
+
+def augmented(problem: Problem, theta: Theta, beta) -> Callable[[Phi, Task], jax.Array]:
+    """The nudged objective `phi, task -> L_in + beta * L_out` at fixed `theta` (Scellier & Bengio 2017).
+
+    `beta` may be negative. For the free phase use `free`, which never touches the query set.
+    """
+    return lambda phi, task: problem.inner(phi, theta, task.support) + beta * problem.outer(phi, theta, task.query)
+
+
+def free(problem: Problem, theta: Theta) -> Callable[[Phi, Task], jax.Array]:
+    """The free phase's objective `phi, task -> L_in`, which pays nothing for the query set."""
+    return lambda phi, task: problem.inner(phi, theta, task.support)
+
+
+class Diverged(ArithmeticError):
+    """An inner phase, a linear solve or a meta-step ran away; the message names which and what to try."""
+
+
+def concrete(value) -> float | None:
+    """`value` as a Python float, or None while it is traced and has no value yet."""
+    try:
+        return float(value)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError):
+        return None
+
+
+def require_nonzero_beta(beta) -> None:
+    """Raise ValueError for `beta == 0`: the contrast divides by it."""
+    if concrete(beta) == 0:
+        raise ValueError(
+            "beta is 0, and the contrastive rule divides by beta. Choose a small positive nudge (1e-3 to 1 is usual); "
+            "a negative beta nudges away from the outer loss."
+        )

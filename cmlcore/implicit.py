@@ -1,0 +1,113 @@
+"""Implicit differentiation: the meta-gradient from the free solution and the inverse curvature, no path stored.
+
+    grad = d_theta L_out - (d_theta d_phi L_in) v,      v = (d_phi^2 L_in)^-1 d_phi L_out,   all at (phi*_0, theta)  (2)
+
+Only how `v` is found differs, so that is an argument: a linear solver `(product, rhs) -> LinearSolved`, where
+`product(v)` is the Hessian-vector product.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+
+from cmlcore import trees
+from cmlcore.bilevel import free
+from cmlcore.estimate import Estimate, MetaGradient, Phase, phase
+from cmlcore.solve import Solver
+
+
+class LinearSolved(NamedTuple):
+    """The solution `v` of `H v = rhs` that was found, and how many Hessian-vector products it took."""
+
+    v: Any
+    products: int
+
+
+LinearSolver = Callable[[Callable[[Any], Any], Any], LinearSolved]
+
+
+def cg(steps: int) -> LinearSolver:
+    """Conjugate gradients from zero; `H` must be positive definite (iMAML: Rajeswaran et al. 2019)."""
+    if steps < 1:
+        raise ValueError(f"steps is {steps}; conjugate gradients take at least one step.")
+
+    def solve(product, rhs):
+        def step(carry, _):
+            v, residual, direction, size = carry
+            image = product(direction)
+            curvature = trees.dot(direction, image)
+            # A residual of exactly zero means done: freeze rather than divide 0 by 0.
+            length = jnp.where(size > 0, size / jnp.where(size > 0, curvature, 1), 0)
+            v = trees.add(v, trees.scale(length, direction))
+            residual = trees.sub(residual, trees.scale(length, image))
+            new_size = trees.dot(residual, residual)
+            ratio = jnp.where(size > 0, new_size / jnp.where(size > 0, size, 1), 0)
+            return (v, residual, trees.add(residual, trees.scale(ratio, direction)), new_size), None
+
+        start = (jax.tree.map(jnp.zeros_like, rhs), rhs, rhs, trees.dot(rhs, rhs))
+        (v, *_), _ = jax.lax.scan(step, start, length=steps)
+        return LinearSolved(v, steps)
+
+    return solve
+
+
+def neumann(terms: int, step) -> LinearSolver:
+    """`H^-1 ~ step * sum_{i < terms} (I - step H)^i` (Lorraine et al. 2020); needs `step < 2 / lambda_max(H)`."""
+    if terms < 1:
+        raise ValueError(f"terms is {terms}; a Neumann series has at least one term.")
+
+    def solve(product, rhs):
+        def echo(carry, _):
+            total, term = carry
+            term = trees.sub(term, trees.scale(step, product(term)))
+            return (trees.add(total, term), term), None
+
+        (total, _), _ = jax.lax.scan(echo, (rhs, rhs), length=terms - 1)
+        return LinearSolved(trees.scale(step, total), terms - 1)
+
+    return solve
+
+
+def identity() -> LinearSolver:
+    """`H^-1 ~ I`, no product at all: T1-T2 (Luketina et al. 2016). Its error does not vanish."""
+    return lambda product, rhs: LinearSolved(rhs, 0)
+
+
+def dense() -> LinearSolver:
+    """Build `H` column by column and solve exactly: for small problems, and for checking the others."""
+
+    def solve(product, rhs):
+        flat, unravel = jax.flatten_util.ravel_pytree(rhs)
+        columns = jax.vmap(lambda e: jax.flatten_util.ravel_pytree(product(unravel(e)))[0])(jnp.eye(flat.size, dtype=flat.dtype))
+        return LinearSolved(unravel(jnp.linalg.solve(columns.T, flat)), flat.size)
+
+    return solve
+
+
+def implicit(free_solver: Solver, linear: LinearSolver) -> MetaGradient:
+    """Equation (2) at the solver's own `phi`, with `linear` standing for the inverse Hessian.
+
+    Meta-parameters that act only through the path (where phi starts, learning rates) get exactly zero.
+    """
+
+    def estimate(problem, theta, task, key=None):
+        objective = free(problem, theta)
+        start = free_solver(objective, problem.init(theta), task, key)
+        phi = start.phi
+        gradient = jax.grad(lambda p: objective(p, task))
+
+        def product(v):
+            return jax.jvp(gradient, (phi,), (v,))[1]
+
+        value, (of_phi, of_theta) = jax.value_and_grad(problem.outer, argnums=(0, 1))(phi, theta, task.query)
+        solved = linear(product, of_phi)
+        mixed = jax.grad(lambda th: trees.dot(jax.grad(problem.inner)(phi, th, task.support), solved.v))(theta)
+        left = trees.norm(trees.sub(product(solved.v), of_phi))
+        size = trees.norm(of_phi)
+        ended = Phase(left, size, jnp.asarray(solved.products), ~jnp.isfinite(left) | (left > 1e4 * size))
+        return Estimate(trees.sub(of_theta, mixed), value, phi, {"free": phase(start), "linear": ended})
+
+    return estimate

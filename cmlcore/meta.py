@@ -1,0 +1,89 @@
+"""Meta-learning: the outer loop around any estimator, and the test of what it learned."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cmlcore import trees
+from cmlcore.bilevel import Problem, Task, Theta, free
+from cmlcore.estimate import Estimate, MetaGradient
+from cmlcore.solve import Solver
+
+
+class MetaState(NamedTuple):
+    """Everything that the outer loop carries from step to step; saving it is enough to resume to the same bits."""
+
+    theta: Theta
+    optimizer: Any
+    step: jax.Array
+    key: jax.Array
+
+
+class MetaInfo(NamedTuple):
+    """One outer step, worth plotting: outer loss before the step, norm of the meta-gradient, residuals by phase."""
+
+    value: jax.Array
+    grad_norm: jax.Array
+    residual: dict[str, jax.Array]
+    diverged: dict[str, jax.Array]
+
+
+def over_tasks(estimator: MetaGradient) -> MetaGradient:
+    """The estimator for a meta-batch: tasks along the leading axis, the *mean* of their meta-gradients."""
+
+    def estimate(problem: Problem, theta: Theta, tasks: Task, key=None) -> Estimate:
+        keys = None if key is None else jax.random.split(key, jax.tree.leaves(tasks)[0].shape[0])
+        each = jax.vmap(lambda task, k: estimator(problem, theta, task, k), in_axes=(0, None if keys is None else 0))
+        result = each(tasks, keys)
+        return result._replace(grad=trees.mean(result.grad), value=jnp.mean(result.value))
+
+    return estimate
+
+
+def meta_start(theta: Theta, optimizer: optax.GradientTransformation, key) -> MetaState:
+    """The state before the first outer step."""
+    return MetaState(theta, optimizer.init(theta), jnp.asarray(0), key)
+
+
+def meta_step(
+    problem: Problem, estimator: MetaGradient, optimizer: optax.GradientTransformation, draw: Callable, tasks: int
+) -> Callable[[MetaState], tuple[MetaState, MetaInfo]]:
+    """One outer step: draw `tasks` tasks with `draw(key) -> Task`, average their meta-gradients, update theta.
+
+    The step's randomness is a function of (key, step) alone, so an interrupted run continues to the same numbers.
+    """
+    batch = over_tasks(estimator)
+
+    def step(state: MetaState):
+        draws, inner = jax.random.split(jax.random.fold_in(state.key, state.step))
+        result = batch(problem, state.theta, jax.vmap(draw)(jax.random.split(draws, tasks)), inner)
+        updates, moments = optimizer.update(result.grad, state.optimizer, state.theta)
+        theta = optax.apply_updates(state.theta, updates)
+        info = MetaInfo(
+            result.value,
+            trees.norm(result.grad),
+            {name: jnp.mean(ended.grad_norm) for name, ended in result.info.items()},
+            {name: jnp.any(ended.diverged) for name, ended in result.info.items()},
+        )
+        return MetaState(theta, moments, state.step + 1, state.key), info
+
+    return step
+
+
+def meta_steps(step: Callable, count: int) -> Callable[[MetaState], tuple[MetaState, MetaInfo]]:
+    """`count` outer steps in one call, compiled once; infos gain a leading axis of that length."""
+    return jax.jit(lambda state: jax.lax.scan(lambda s, _: step(s), state, length=count))
+
+
+def evaluate(problem: Problem, solver: Solver, theta: Theta, tasks: Task, score: Callable, key=None) -> jax.Array:
+    """The meta-test: learn each task freely from `theta`, return `score(phi, theta, query)`, one number a task."""
+
+    def one(task, k):
+        phi = solver(free(problem, theta), problem.init(theta), task, k).phi
+        return score(phi, theta, task.query)
+
+    keys = None if key is None else jax.random.split(key, jax.tree.leaves(tasks)[0].shape[0])
+    return jax.vmap(one, in_axes=(0, None if keys is None else 0))(tasks, keys)

@@ -1,0 +1,1 @@
+"""Networks and synapses, as plain functions of their parameters."""

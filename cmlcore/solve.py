@@ -1,0 +1,144 @@
+"""Inner solvers: interchangeable values that minimize an objective and say how far from a fixed point they stopped.
+
+A solver is a function `(objective, phi, task, key=None) -> Solved`, where `objective(phi, task)` is a scalar. Every
+solver is pure, does not jit itself, and can be nested in `vmap`, `scan` and `grad`. Learning rates may be traced
+values; step counts are static.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cmlcore import trees
+from cmlcore.bilevel import Phi, Task
+
+
+class Solved(NamedTuple):
+    """Where a solver stopped.
+
+    phi:        the solution found.
+    grad_norm:  norm of the objective's gradient there, on the full task: the distance from a fixed point.
+    start_norm: the same at the start.
+    steps:      how many steps were taken.
+    path:       every iterate, `phi` of each step with a leading axis of length `steps + 1`; only when asked for.
+    """
+
+    phi: Phi
+    grad_norm: jax.Array
+    start_norm: jax.Array
+    steps: jax.Array
+    path: Any = None
+
+    @property
+    def diverged(self) -> jax.Array:
+        """Whether the phase ran away: something is not finite, or the gradient grew ten-thousandfold."""
+        floor = jnp.sqrt(jnp.finfo(self.grad_norm.dtype).eps)
+        grown = self.grad_norm > 1e4 * jnp.maximum(self.start_norm, floor)
+        return grown | ~trees.all_finite(self.phi) | ~jnp.isfinite(self.grad_norm)
+
+
+class Solver(Protocol):
+    """The one interface of inner learning."""
+
+    def __call__(self, objective: Callable[[Phi, Task], jax.Array], phi: Phi, task: Task, key=None) -> Solved: ...
+
+
+def optimizer(transform: optax.GradientTransformation, steps: int, *, keep_path: bool = False, unroll: int = 1) -> Solver:
+    """`steps` updates with any optax transformation on the full task. Fresh optimizer state for every phase.
+
+    Raises ValueError for a negative number of steps.
+    """
+    return minibatch(transform, steps, lambda key, task: task, keep_path=keep_path, unroll=unroll)
+
+
+def gradient_descent(rate, steps: int, *, keep_path: bool = False, unroll: int = 1) -> Solver:
+    """Plain gradient descent, `phi <- phi - rate * grad`; `rate` may be traced."""
+    return optimizer(optax.sgd(rate), steps, keep_path=keep_path, unroll=unroll)
+
+
+def minibatch(
+    transform: optax.GradientTransformation,
+    steps: int,
+    draw: Callable[[jax.Array, Task], Task],
+    *,
+    keep_path: bool = False,
+    unroll: int = 1,
+) -> Solver:
+    """`steps` updates with an optax transformation, each on `draw(key, task)`, a random part of the task.
+
+    Two calls with the same key see the same mini-batches in the same order, which is what lets `matched` cancel
+    their noise.
+    """
+    if steps < 0:
+        raise ValueError(f"steps is {steps}; a solver takes 0 or more steps.")
+
+    def solve(objective, phi, task, key=None):
+        gradient = jax.grad(objective)
+
+        def step(carry, key):
+            phi, state = carry
+            updates, state = transform.update(gradient(phi, draw(key, task)), state, phi)
+            phi = optax.apply_updates(phi, updates)
+            return (phi, state), phi if keep_path else None
+
+        keys = None if key is None else jax.random.split(key, steps)
+        (last, _), path = jax.lax.scan(step, (phi, transform.init(phi)), keys, length=steps, unroll=unroll)
+        if keep_path:
+            path = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), phi, path)
+        return Solved(
+            last, trees.norm(gradient(last, task)), trees.norm(gradient(phi, task)), jnp.asarray(steps), path
+        )
+
+    return solve
+
+
+def until(transform: optax.GradientTransformation, tolerance, max_steps: int) -> Solver:
+    """Updates on the full task until the gradient's norm is at most `tolerance`, or `max_steps` are taken.
+
+    A `while_loop`: it cannot be differentiated in reverse mode, so it goes with every estimator but `unrolled`.
+    """
+
+    def solve(objective, phi, task, key=None):
+        gradient = jax.grad(objective)
+
+        def step(carry):
+            phi, state, grads, _, count = carry
+            updates, state = transform.update(grads, state, phi)
+            phi = optax.apply_updates(phi, updates)
+            grads = gradient(phi, task)
+            return phi, state, grads, trees.norm(grads), count + 1
+
+        def unfinished(carry):
+            _, _, _, size, count = carry
+            return (size > tolerance) & (count < max_steps)
+
+        grads = gradient(phi, task)
+        start = trees.norm(grads)
+        phi, _, _, size, count = jax.lax.while_loop(
+            unfinished, step, (phi, transform.init(phi), grads, start, jnp.asarray(0))
+        )
+        return Solved(phi, size, start, count)
+
+    return solve
+
+
+def subsample(size: int) -> Callable[[jax.Array, Task], Task]:
+    """A `draw` for `minibatch`: `size` support and `size` query examples, with replacement, along the leading axis."""
+    if size < 1:
+        raise ValueError(f"size is {size}; a mini-batch holds at least one example.")
+
+    def pick(key, data):
+        count = jax.tree.leaves(data)[0].shape[0]
+        rows = jax.random.randint(key, (size,), 0, count)
+        return jax.tree.map(lambda x: x[rows], data)
+
+    def draw(key, task):
+        if key is None:
+            raise ValueError("a mini-batch solver draws at random: pass a key to the estimator (key=jax.random.key(0)).")
+        first, second = jax.random.split(key)
+        return Task(pick(first, task.support), pick(second, task.query))
+
+    return draw

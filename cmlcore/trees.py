@@ -1,0 +1,50 @@
+"""Linear algebra on pytrees: the few operations that the estimators share."""
+
+import jax
+import jax.numpy as jnp
+
+
+def add(a, b):
+    """`a + b`, leaf by leaf."""
+    return jax.tree.map(jnp.add, a, b)
+
+
+def sub(a, b):
+    """`a - b`, leaf by leaf."""
+    return jax.tree.map(jnp.subtract, a, b)
+
+
+def scale(c, a):
+    """`c * a` for a scalar `c`, each leaf keeping its dtype."""
+    return jax.tree.map(lambda x: jnp.asarray(c, x.dtype) * x, a)
+
+
+def dot(a, b):
+    """The inner product of two trees of the same shape, a scalar."""
+    return sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b)), start=jnp.zeros(()))
+
+
+def norm(a):
+    """The Euclidean norm of a tree seen as one vector."""
+    return jnp.sqrt(dot(a, a))
+
+
+def mean(a):
+    """The mean over the leading axis of every leaf (a meta-batch becomes one gradient)."""
+    return jax.tree.map(lambda x: jnp.mean(x, axis=0), a)
+
+
+def cosine(a, b):
+    """The cosine of the angle between two trees; 0 where either of them is zero."""
+    size = norm(a) * norm(b)
+    return jnp.where(size > 0, dot(a, b) / jnp.where(size > 0, size, 1), 0)
+
+
+def relative_error(a, exact):
+    """`|a - exact| / |exact|`; infinite where `exact` is zero and `a` is not."""
+    return norm(sub(a, exact)) / norm(exact)
+
+
+def all_finite(a):
+    """Whether every number in the tree is finite, a boolean scalar."""
+    return jax.tree.reduce(lambda ok, x: ok & jnp.all(jnp.isfinite(x)), a, jnp.asarray(True))
