@@ -1,0 +1,114 @@
+"""`python -m cmlcore.runs`: list the book's full experiments, run them, write their receipts."""
+
+import argparse
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from cmlcore.runs import receipts
+from cmlcore.runs.catalog import CATALOG, find
+from cmlcore.runs.experiment import run_seed
+
+UNFINISHED = 3
+
+
+def describe() -> str:
+    """One line an experiment: its name, what stands, what it is and costs."""
+    lines = []
+    for experiment in CATALOG:
+        try:
+            result = receipts.read(experiment.name)["result"]
+            standing = f"{result['mean']:.4g} ± {result['over_seeds'] or 0:.2g}" if result["over_seeds"] else f"{result['mean']:.4g}"
+        except receipts.WaitingReceipt:
+            standing = "waiting"
+        except receipts.StaleReceipt:
+            standing = "stale"
+        lines.append(f"{experiment.name:24} {standing:18} {experiment.about} ({experiment.cost})")
+    return "\n".join(lines)
+
+
+def _work(name: str, seed: int, folder: Path, deadline: float, out: Path) -> int:
+    """A worker: run one seed, leave its outcome in `out`."""
+    outcome = run_seed(find(name), seed, folder, deadline, lambda line: print(line, flush=True))
+    if outcome is None:
+        return UNFINISHED
+    out.write_bytes(pickle.dumps(outcome))
+    return 0
+
+
+def _environment() -> dict[str, str]:
+    """One thread a worker: seeds run side by side, and a sum's order does not depend on the number of cores."""
+    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    return os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip(), "PYTHONUNBUFFERED": "1"}
+
+
+def run(name: str, folder: Path, minutes: float, jobs: int) -> bool:
+    """Run all seeds of an experiment, `jobs` at a time; write its receipt when all are done. False if time ran out."""
+    experiment = find(name)
+    deadline = time.monotonic() + 60 * minutes
+    with tempfile.TemporaryDirectory() as scratch:
+        outs = {seed: Path(scratch) / str(seed) for seed in experiment.seeds}
+        waiting, active = list(experiment.seeds), {}
+        codes = {}
+        try:
+            while waiting or active:
+                while waiting and len(active) < jobs:
+                    seed = waiting.pop(0)
+                    work = [name, "--worker", str(seed), str(outs[seed]), str(deadline), "--folder", str(folder)]
+                    active[seed] = subprocess.Popen([sys.executable, "-m", "cmlcore.runs", *work], env=_environment())
+                for seed in [s for s, process in active.items() if process.poll() is not None]:
+                    codes[seed] = active.pop(seed).returncode
+                time.sleep(0.2)
+        finally:
+            for process in active.values():
+                process.terminate()
+        if failed := [seed for seed, code in codes.items() if code not in (0, UNFINISHED)]:
+            raise SystemExit(f"{name}: seeds {failed} failed, see above. What they had saved stays in {folder}; run again to resume.")
+        if UNFINISHED in codes.values():
+            print(f"{name}: not finished in the time given. Run the same command again to resume from {folder}.")
+            return False
+        outcomes = [pickle.loads(outs[seed].read_bytes()) for seed in experiment.seeds]
+    receipt = receipts.compose(experiment, outcomes)
+    path = receipts.write(receipt, outcomes[0].kept)
+    result = receipt["result"]
+    print(f"{name}: {result['score']} {result['mean']:.4g} ± {result['over_seeds']} over seeds, receipt in {path}")
+    return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m cmlcore.runs", description="The book's full experiments.")
+    parser.add_argument("name", nargs="?", help="an experiment, or `all` for those without a fresh receipt; none: list them")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this long, saved (default: run to the end)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="seeds run side by side (default: one a core)")
+    parser.add_argument("--folder", type=Path, default=Path(".checkpoints"), help="where checkpoints go (default: .checkpoints)")
+    parser.add_argument("--worker", nargs=3, metavar=("SEED", "OUT", "DEADLINE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        seed, out, deadline = options.worker
+        sys.exit(_work(options.name, int(seed), options.folder, float(deadline), Path(out)))
+    if options.name is None:
+        print(describe())
+        return
+    if options.jobs < 1 or options.minutes <= 0:
+        parser.error("--jobs and --minutes must be positive.")
+    names = [options.name] if options.name != "all" else [e.name for e in CATALOG if not _fresh(e.name)]
+    end = time.monotonic() + 60 * options.minutes
+    for name in names:
+        if not run(name, options.folder, (end - time.monotonic()) / 60, options.jobs):
+            sys.exit(UNFINISHED)
+
+
+def _fresh(name: str) -> bool:
+    try:
+        receipts.read(name)
+    except (receipts.WaitingReceipt, receipts.StaleReceipt, ValueError):
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main()

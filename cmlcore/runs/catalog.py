@@ -1,0 +1,74 @@
+"""Every full experiment of the book, in the order of its tables."""
+
+from cmlcore.runs import sine
+from cmlcore.runs.experiment import Experiment
+
+TALK = "Sacramento, talk on contrastive meta-learning (about 2021), few-shot regression table"
+SEEDS = (0, 1, 2, 3, 4)
+ERROR = ("error", "mean squared error on the query points")
+
+
+def _figure(value: float, plus_minus: float) -> dict:
+    return {"value": value, "plus_minus": plus_minus, "source": TALK}
+
+
+CATALOG = (
+    Experiment(
+        "sine-cml-full",
+        "Sine waves: the contrastive rule with a matched control, full-batch inner learning.",
+        sine.Contrastive(300, 150, 0.01, 1, 0, 0.1, 0.03, 1000, 25, 0.02, 1.0),
+        sine.train_matched,
+        SEEDS,
+        ERROR,
+        _figure(0.305, 0.101),
+        "2 minutes a seed on one CPU core",
+    ),
+    Experiment(
+        "sine-cml-minibatch",
+        "Sine waves: the contrastive rule with a matched control, mini-batch inner learning.",
+        sine.Contrastive(300, 150, 0.01, 1, 10, 0.1, 0.03, 1000, 25, 0.02, 1.0),
+        sine.train_matched,
+        SEEDS,
+        ERROR,
+        _figure(0.258, 0.070),
+        "2 minutes a seed on one CPU core",
+    ),
+    Experiment(
+        "sine-one-sided",
+        "Sine waves: the rule as published, the end of the free phase as its reference, full-batch.",
+        sine.Contrastive(300, 150, 0.01, 0, 0, 0.1, 0.01, 1000, 25, 0.002, 1.0),
+        sine.train_one_sided,
+        SEEDS,
+        ERROR,
+        None,
+        "2 minutes a seed on one CPU core",
+    ),
+    Experiment(
+        "sine-maml",
+        "Sine waves: MAML, back-propagation through ten inner steps.",
+        sine.Maml(10, 0.003, 1000, 25, 0.003, 10.0),
+        sine.train_maml,
+        SEEDS,
+        ERROR,
+        _figure(0.435, 0.039),
+        "1 minute a seed on one CPU core",
+    ),
+    Experiment(
+        "sine-scratch",
+        "Sine waves: training from scratch on the same ten points, no meta-learning.",
+        sine.Scratch(500, 0.01),
+        sine.train_scratch,
+        SEEDS,
+        ERROR,
+        _figure(1.999, 3.5),
+        "seconds a seed on one CPU core",
+    ),
+)
+
+
+def find(name: str) -> Experiment:
+    """The experiment called `name`; raises KeyError that lists the names there are."""
+    for experiment in CATALOG:
+        if experiment.name == name:
+            return experiment
+    raise KeyError(f"there is no experiment called {name!r}; there are: {', '.join(e.name for e in CATALOG)}.")

@@ -1,0 +1,136 @@
+"""The full sine-wave experiments: the contrastive rule, MAML and training from scratch on the same tasks."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cmlcore.bilevel import Problem
+from cmlcore.contrastive import contrastive, matched
+from cmlcore.data.sine import WIDTHS, mean_squared_error, sine_task
+from cmlcore.meta import evaluate, meta_start, meta_step, meta_steps
+from cmlcore.models.mlp import init_mlp, mlp
+from cmlcore.models.synapse import fixed_pull
+from cmlcore.runs.experiment import Experiment, Training
+from cmlcore.solve import Solver, minibatch, optimizer, subsample
+from cmlcore.unroll import unrolled
+
+LOSS = mean_squared_error(mlp)
+PLAIN = Problem(lambda phi, theta, support: LOSS(phi, support), lambda phi, theta, query: LOSS(phi, query))
+CHUNK = 50
+# Keys of the tasks that choices are made on, and of those that are touched once, by the final test.
+VALIDATION, TEST = 12345, 54321
+
+
+def fresh_tasks(key_number: int, count: int):
+    """`count` tasks that depend on `key_number` only: 10 support points, 100 query points."""
+    return jax.vmap(lambda key: sine_task(key, 10, 100))(jax.random.split(jax.random.key(key_number), count))
+
+
+class Contrastive(NamedTuple):
+    """Settings of a contrastive run; inner Adam, its rate decaying as a cosine in each phase if `settle` is 1."""
+
+    free_steps: int
+    nudged_steps: int
+    inner_rate: float
+    settle: int
+    batch: int
+    beta: float
+    pull: float
+    outer_steps: int
+    tasks: int
+    outer_rate: float
+    clip: float
+
+
+class Maml(NamedTuple):
+    """Settings of a MAML run: the initialization is learned through `inner_steps` steps of gradient descent."""
+
+    inner_steps: int
+    inner_rate: float
+    outer_steps: int
+    tasks: int
+    outer_rate: float
+    clip: float
+
+
+class Scratch(NamedTuple):
+    """Settings of training from scratch: Adam from a random initialization, without any meta-learning."""
+
+    inner_steps: int
+    inner_rate: float
+
+
+def meta_training(problem: Problem, estimator, solver: Solver, settings) -> Training:
+    """The outer loop that all meta-learned rows share; `settings` names outer_steps, tasks, outer_rate and clip."""
+    schedule = optax.cosine_decay_schedule(settings.outer_rate, settings.outer_steps)
+    outer = optax.chain(optax.clip_by_global_norm(settings.clip), optax.adam(schedule))
+    many = meta_steps(meta_step(problem, estimator, outer, sine_task, settings.tasks), CHUNK)
+
+    def error(theta, tasks, key):
+        return evaluate(problem, solver, theta, tasks, lambda phi, theta, query: LOSS(phi, query), key)
+
+    measure = jax.jit(error)
+
+    def advance(state):
+        state, info = many(state)
+        held_out = measure(state.theta, fresh_tasks(VALIDATION, 200), jax.random.key(VALIDATION))
+        return state, {
+            "outer_loss": jnp.mean(info.value),
+            "grad_norm": jnp.mean(info.grad_norm),
+            "validation": jnp.mean(held_out),
+            "validation_median": jnp.median(held_out),
+        }
+
+    return Training(
+        start=lambda seed: meta_start(init_mlp(jax.random.key(2 * seed), WIDTHS), outer, jax.random.key(2 * seed + 1)),
+        advance=advance,
+        chunks=settings.outer_steps // CHUNK,
+        test=lambda seed, state: {"error": measure(state.theta, fresh_tasks(TEST, 1000), jax.random.key(TEST + seed))},
+        keep=lambda state: state.theta,
+    )
+
+
+def _inner(settings: Contrastive, steps: int) -> Solver:
+    rate = optax.cosine_decay_schedule(settings.inner_rate, steps, 0.01) if settings.settle else settings.inner_rate
+    adam = optax.adam(rate)
+    if settings.batch:
+        return minibatch(adam, steps, subsample(settings.batch), unroll=2)
+    return optimizer(adam, steps, unroll=2)
+
+
+def _contrastive_training(rule, settings: Contrastive) -> Training:
+    free, nudged = _inner(settings, settings.free_steps), _inner(settings, settings.nudged_steps)
+    return meta_training(fixed_pull(LOSS, settings.pull), rule(free, nudged, settings.beta), free, settings)
+
+
+def train_matched(settings: Contrastive) -> Training:
+    """The contrastive rule with the matched control as reference."""
+    return _contrastive_training(matched, settings)
+
+
+def train_one_sided(settings: Contrastive) -> Training:
+    """The contrastive rule with the end of the free phase as reference, as published."""
+    return _contrastive_training(contrastive, settings)
+
+
+def train_maml(settings: Maml) -> Training:
+    """MAML: back-propagation through training, the initialization learned."""
+    solver = optimizer(optax.sgd(settings.inner_rate), settings.inner_steps)
+    return meta_training(PLAIN, unrolled(solver), solver, settings)
+
+
+def train_scratch(settings: Scratch) -> Training:
+    """No meta-learning: each test task is learned from the seed's random initialization."""
+    solver = optimizer(optax.adam(settings.inner_rate), settings.inner_steps)
+    measure = jax.jit(
+        lambda theta: evaluate(PLAIN, solver, theta, fresh_tasks(TEST, 1000), lambda phi, _, query: LOSS(phi, query))
+    )
+    return Training(
+        start=lambda seed: init_mlp(jax.random.key(2 * seed), WIDTHS),
+        advance=lambda state: (state, {}),
+        chunks=0,
+        test=lambda seed, state: {"error": measure(state)},
+        keep=lambda state: state,
+    )
