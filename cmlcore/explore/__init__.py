@@ -1,0 +1,12 @@
+"""Explorables: figures that a reader plays with, live in a notebook and on a page with no kernel and no network."""
+
+from cmlcore.explore.drawing import COLORS, Arrow, Axis, Band, Bars, Dots, Drawing, Image, Line, Marker, Panel, Rule, Text
+from cmlcore.explore.explorable import MIME, Explorable, Row
+from cmlcore.explore.knobs import Choice, Knob
+from cmlcore.explore.page import render_html, static_files
+from cmlcore.explore.source import grid, traced
+
+__all__ = [
+    "Arrow", "Axis", "Band", "Bars", "COLORS", "Choice", "Dots", "Drawing", "Explorable", "Image", "Knob", "Line", "MIME",
+    "Marker", "Panel", "Row", "Rule", "Text", "grid", "render_html", "static_files", "traced",
+]

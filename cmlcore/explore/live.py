@@ -1,0 +1,60 @@
+"""The explorable in a notebook: widgets drive the jitted function, Python draws.
+
+Only the widgets that ipywidgets brings are used, and pictures are SVG: what Jupyter, VS Code and Colab all show without an
+extension of their own.
+"""
+
+import html
+
+import ipywidgets
+
+from cmlcore.explore import page, picture
+
+
+def live(explorable):
+    """A box of sliders, pictures, sentence and table for this explorable."""
+    sliders = {knob.name: _slider(knob) for knob in explorable.knobs}
+    pictures, sentence, table = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
+    reset = ipywidgets.Button(description="Reset")
+
+    def update(_=None):
+        settings = {name: slider.value for name, slider in sliders.items()}
+        try:
+            pictures.value = _pictures(explorable, settings)
+            sentence.value = f"<p>{html.escape(explorable.describe(**settings))}</p>"
+            table.value = page.table_html(explorable.table(**settings))
+        except ValueError as problem:
+            sentence.value = f"<p><b>{html.escape(str(problem))}</b></p>"
+
+    def start(_=None):
+        for knob in explorable.knobs:
+            sliders[knob.name].value = knob.start
+
+    for slider in sliders.values():
+        slider.observe(update, "value")
+    reset.on_click(start)
+    update()
+    more = ipywidgets.Accordion([table], selected_index=None)
+    more.set_title(0, "As a table")
+    title = ipywidgets.HTML(f"<b>{html.escape(explorable.title)}</b>")
+    return ipywidgets.VBox([title, pictures, *sliders.values(), reset, sentence, more])
+
+
+def _slider(knob):
+    options = list(zip(knob.options, knob.positions))
+    label = f"{knob.label} ({knob.unit})" if knob.unit else knob.label
+    kind = ipywidgets.SelectionSlider if hasattr(knob, "points") else ipywidgets.Dropdown
+    return kind(
+        options=options, value=knob.start, description=label,
+        style={"description_width": "12em"}, layout={"width": "auto", "max_width": "40em"},
+    )
+
+
+def _pictures(explorable, settings):
+    scope = explorable.scope(**settings)
+    panels = [
+        f'<div style="flex:1 1 300px;max-width:560px;line-height:1.4">{page.head_html(panel)}'
+        f"{picture.svg(panel, scope, explorable.lowered['height'])}</div>"
+        for panel in explorable.lowered["panels"]
+    ]
+    return f'<div style="display:flex;flex-wrap:wrap;gap:16px">{"".join(panels)}</div>'

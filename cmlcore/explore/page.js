@@ -1,0 +1,423 @@
+/* Brings the explorables of a page to life (`render_html` in page.py writes them): no kernel, no network, no eval.
+ *
+ * Settings come from native controls or from the link (#beta=0.1, with several explorables on a page #two-bowls.beta=0.1);
+ * a source (a grid recorded beforehand, or the traced program in a Worker) answers with outputs; the drawing, the
+ * sentence and the table follow. Plotly is loaded when the first figure comes near the view:
+ * window.CMLCORE_PLOTLY_URL, or plotly.min.js beside this file.
+ */
+(function () {
+  "use strict";
+
+  // --- The sentence: the twin of say.py -------------------------------------------------------------------------------
+
+  const SUPERSCRIPT = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+  const strip = (text) => (text.includes(".") ? text.replace(/0+$/, "").replace(/\.$/, "") : text);
+  const roundTo = (value, digits) => Number(value.toPrecision(digits));
+
+  function fixed(value, digits) {
+    const text = value.toFixed(digits);
+    return /[1-9]/.test(text) ? text.replace("-", "−") : text.replace("-", "");
+  }
+
+  function significant(value, digits) {
+    digits = Math.max(digits, 1);
+    const rounded = roundTo(value, digits);
+    if (rounded === 0) return "0";
+    const [mantissa, size] = rounded.toExponential(digits - 1).split("e").map((part, k) => (k ? Number(part) : part));
+    if (size >= -4 && size < 6) return strip(fixed(rounded, Math.max(digits - 1 - size, 0)));
+    return `${strip(mantissa)} × 10`.replace("-", "−") + String(size).replace(/./g, (c) => SUPERSCRIPT[c]);
+  }
+
+  function show(value, kind = "", digits = 0) {
+    if (typeof value === "string") return value;
+    if (!Number.isFinite(value)) return "not finite";
+    if (kind === "%") return fixed(value * 100, digits) + " %";
+    if (kind === "f") return fixed(value, digits);
+    if (kind === "" && Number.isInteger(value) && Math.abs(value) < 1e6) return fixed(value, 0);
+    return significant(value, kind ? digits : 3);
+  }
+
+  const SIGNS = {
+    "<": (a, b) => a < b, "<=": (a, b) => a <= b, ">": (a, b) => a > b, ">=": (a, b) => a >= b,
+    "==": (a, b) => a === b, "!=": (a, b) => a !== b,
+  };
+
+  function holds([left, sign, right], scope) {
+    if (!sign) return scope[left] !== 0;
+    return SIGNS[sign](scope[left], Array.isArray(right) ? right[0] : typeof right === "string" ? scope[right] : right);
+  }
+
+  const tell = (parts, scope) =>
+    parts.map((part) => {
+      if (typeof part === "string") return part;
+      if (part[0] === "=") return show(scope[part[1]], part[2], part[3]);
+      const branch = part[1].find(([condition]) => holds(condition, scope));
+      return tell(branch ? branch[1] : part[2], scope);
+    }).join("");
+
+  if (typeof module === "object" && module.exports) {
+    module.exports = { show, tell };
+    return;
+  }
+
+  // --- Sources: settings in, outputs {name: {shape, data}} out --------------------------------------------------------
+
+  const numbers = (text) => text.split(" ").map(Number);
+  const product = (list) => list.reduce((a, b) => a * b, 1);
+
+  /** Every setting was recorded: look it up. */
+  function gridSource({ values }, knobs) {
+    const stored = Object.entries(values).map(([name, { shape, follows, data }]) => [name, shape, follows, numbers(data)]);
+    return (indices, done) => {
+      const outputs = {};
+      for (const [name, shape, follows, data] of stored) {
+        const place = follows.reduce((at, k) => at * knobs[k].options.length + indices[k], 0), size = product(shape);
+        outputs[name] = { shape, data: data.slice(place * size, (place + 1) * size) };
+      }
+      done(outputs);
+    };
+  }
+
+  /** The traced program runs in a Worker, so that no slider stutters. While it works only the newest question waits. */
+  function programSource({ program }, knobs, failed) {
+    const inputs = (indices) =>
+      Object.fromEntries(knobs.map((knob, k) => [knob.name, typeof knob.values[0] === "string" ? indices[k] : knob.values[indices[k]]]));
+    const ask = workerFor(program) || hereFor(program);
+    let busy = false, waiting = null;
+    return function question(indices, done) {
+      if (busy) return void (waiting = [indices, done]);
+      busy = true;
+      ask(inputs(indices), (problem, outputs) => {
+        busy = false;
+        if (problem) failed(problem);
+        else done(outputs);
+        const next = waiting;
+        waiting = null;
+        if (next) question(...next);
+      });
+    };
+  }
+
+  function workerFor(program) {
+    let worker, answer, answered = false, here = null, last = null;
+    const work = `${CMLProgram.source}
+      let run = null;
+      onmessage = ({ data }) => {
+        try { if (data.program) run = CMLProgram.compile(data.program); else postMessage({ outputs: run(data.inputs) }); }
+        catch (problem) { postMessage({ problem: String(problem.message || problem) }); }
+      };`;
+    try {
+      // A page opened as a file cannot load a worker's file; a Blob it can.
+      worker = new Worker(URL.createObjectURL(new Blob([work], { type: "text/javascript" })));
+    } catch {
+      return null;
+    }
+    worker.onmessage = ({ data }) => {
+      answered = true;
+      answer(data.problem, data.outputs);
+    };
+    worker.onerror = (event) => {
+      // A security policy may forbid the worker after it was made: compute here.
+      event.preventDefault();
+      if (answered) return answer(event.message || "the worker stopped");
+      here = hereFor(program);
+      here(last, answer);
+    };
+    worker.postMessage({ program });
+    return (inputs, done) => {
+      if (here) return here(inputs, done);
+      answer = done;
+      worker.postMessage({ inputs: (last = inputs) });
+    };
+  }
+
+  function hereFor(program) {
+    let run = null;
+    return (inputs, done) => {
+      let outputs;
+      try {
+        run = run || CMLProgram.compile(program);
+        outputs = run(inputs);
+      } catch (problem) {
+        return done(String(problem.message || problem));
+      }
+      done(null, outputs);
+    };
+  }
+
+  const SOURCES = { grid: gridSource, program: programSource };
+
+  // --- The drawing, with plotly: the twin of picture.py ---------------------------------------------------------------
+
+  const here = document.currentScript && document.currentScript.src;
+  let plotly = null;
+
+  function loadPlotly() {
+    if (!plotly)
+      plotly = new Promise((resolve, reject) => {
+        if (window.Plotly) return resolve();
+        const script = document.createElement("script");
+        script.src = window.CMLCORE_PLOTLY_URL || new URL("plotly.min.js", here).href;
+        script.onload = () => resolve();
+        script.onerror = () => reject(new Error(`${script.src} did not load`));
+        document.head.append(script);
+      });
+    return plotly;
+  }
+
+  const HOVER = "%{x:.4~g}, %{y:.4~g}<extra></extra>";
+
+  /** What a mark places: outputs, knobs and constants, one after the other. */
+  const along = (references, scope) => references.flatMap((ref) => (typeof ref === "string" ? scope[ref] : numbers(ref[0])));
+
+  function rows(reference, scope) {
+    if (Array.isArray(reference)) return reference[0].split(";").map(numbers);
+    const flat = scope[reference], [n, m] = scope.shapes[reference];
+    return Array.from({ length: n }, (_, i) => flat.slice(i * m, (i + 1) * m));
+  }
+
+  const MARKS = {
+    path(mark, scope, ink) {
+      const line = { color: ink, width: mark.width, dash: mark.dash ? "6px,4px" : "solid" };
+      const trace = { type: "scatter", mode: "lines", x: along(mark.x, scope), y: along(mark.y, scope), line, hovertemplate: HOVER };
+      if (!mark.arrow) return trace;
+      const marker = { symbol: ["circle", "arrow"], size: [0, 13], angleref: "previous", color: ink };
+      return { ...trace, mode: "lines+markers", marker };
+    },
+    points: (mark, scope, ink) => ({
+      type: "scatter", mode: "markers", x: along(mark.x, scope), y: along(mark.y, scope),
+      marker: { color: ink, size: mark.size, opacity: 1 }, hovertemplate: HOVER,
+    }),
+    area(mark, scope, ink) {
+      const [x, low, high] = [mark.x, mark.y, mark.high].map((refs) => along(refs, scope));
+      return {
+        type: "scatter", mode: "lines", x: [...x, ...x.slice().reverse()], y: [...low, ...high.slice().reverse()],
+        fill: "toself", fillcolor: ink + "38", line: { width: 0 }, hoverinfo: "skip",
+      };
+    },
+    bars: (mark, scope, ink) => ({
+      type: "bar", x: along(mark.x, scope), y: along(mark.y, scope), width: mark.width, marker: { color: ink }, hovertemplate: HOVER,
+    }),
+    image: (mark, scope) => ({
+      type: "heatmap", z: rows(mark.z[0], scope), zmin: mark.low, zmax: mark.high, showscale: false,
+      colorscale: mark.scale.map((color, k) => [k / 2, color]), hovertemplate: "%{z:.4~g}<extra></extra>",
+    }),
+    text: (mark, scope, ink) => ({
+      type: "scatter", mode: "text", x: along(mark.x, scope), y: along(mark.y, scope), text: [tell(mark.say, scope.words)],
+      textposition: { start: "middle right", middle: "middle center", end: "middle left" }[mark.anchor],
+      textfont: { color: ink, size: 13 }, hoverinfo: "skip",
+    }),
+  };
+
+  function axis({ title, range, log, ticks }, ink) {
+    return {
+      type: log ? "log" : "linear", range: log ? range.map(Math.log10) : range, autorange: false, fixedrange: true,
+      title: { text: title, standoff: 8 }, tickvals: ticks.map(([value]) => value), ticktext: ticks.map(([, text]) => text),
+      ticks: "", showline: false, zeroline: false, gridcolor: "rgba(128,128,128,.25)", color: ink,
+    };
+  }
+
+  function figure(panel, scope, ink) {
+    const bare = ({ title, ticks }) => !title && !ticks.length;
+    const layout = {
+      xaxis: axis(panel.x, ink), yaxis: axis(panel.y, ink), showlegend: false, dragmode: false, hovermode: "closest", autosize: true,
+      margin: { l: bare(panel.y) ? 14 : 58, r: 14, t: 10, b: bare(panel.x) ? 10 : 46 }, bargap: 0,
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { family: "system-ui, sans-serif", size: 13, color: ink },
+    };
+    if (panel.square) {
+      Object.assign(layout.yaxis, { scaleanchor: "x", constrain: "domain" });
+      layout.xaxis.constrain = "domain";
+    }
+    return [panel.marks.map((mark) => MARKS[mark.kind](mark, scope, mark.color === "ink" ? ink : mark.color)), layout];
+  }
+
+  // --- One explorable -------------------------------------------------------------------------------------------------
+
+  const all = [];
+
+  function explorable(element) {
+    const part = (name) => element.querySelector(`.cml-${name}`);
+    const { drawing, knobs, say, table, whole, source } = JSON.parse(part("figure").textContent);
+    const { name } = element.dataset;
+    const controls = knobs.map((knob) => element.querySelector(`[data-knob="${knob.name}"]`));
+    const plots = [...element.querySelectorAll(".cml-moving")];
+    const written = { say: part("say").textContent, tables: part("tables").innerHTML };
+    let ask = null, shown = null, spoken = null;
+
+    const isChoice = (knob) => typeof knob.values[0] === "string";
+    const indexOf = (control) => (control.tagName === "SELECT" ? control.selectedIndex : Number(control.value));
+    const settings = () => controls.map(indexOf);
+
+    function set(k, index) {
+      if (isChoice(knobs[k])) controls[k].selectedIndex = index;
+      else controls[k].value = index;
+    }
+
+    function scopeOf(indices, outputs) {
+      const scope = { shapes: {}, words: {} };
+      for (const [key, { shape, data }] of Object.entries(outputs)) {
+        scope[key] = Array.from(data);
+        scope.shapes[key] = shape;
+        if (!shape.length) scope.words[key] = whole.includes(key) || !Number.isFinite(data[0]) ? data[0] : roundTo(data[0], 4);
+      }
+      knobs.forEach((knob, k) => (scope[knob.name] = scope.words[knob.name] = knob.values[indices[k]]));
+      return scope;
+    }
+
+    /** Labels and link follow the control at once; the figure follows when its source answers. */
+    function moved() {
+      const indices = settings();
+      knobs.forEach((knob, k) => {
+        if (isChoice(knob)) return;
+        const text = knob.options[indices[k]];
+        controls[k].parentElement.querySelector("output b").textContent = text;
+        controls[k].setAttribute("aria-valuetext", knob.unit ? `${text} ${knob.unit}` : text);
+      });
+      part("link").href = "#" + address(indices);
+      if (ask) ask(indices, (outputs) => display(indices, scopeOf(indices, outputs)));
+      else wake();
+    }
+
+    function address(indices) {
+      const prefix = all.length > 1 ? `${name}.` : "";
+      return knobs.map((knob, k) => `${prefix}${knob.name}=${encodeURIComponent(knob.values[indices[k]])}`).join("&");
+    }
+
+    function display(indices, scope) {
+      shown = { indices, scope };
+      const sentence = tell(say, scope.words);
+      part("say").textContent = sentence;
+      part("tables").replaceChildren(...tables(scope));
+      clearTimeout(spoken);
+      spoken = setTimeout(() => (part("status").textContent = sentence), 400); // when the slider rests, not at every step
+      draw();
+    }
+
+    function draw() {
+      if (!shown || !window.Plotly) return;
+      const ink = getComputedStyle(element).color;
+      plots.forEach((plot, p) => {
+        const [data, layout] = figure(drawing.panels[p], shown.scope, ink);
+        window.Plotly.react(plot, data, layout, { displayModeBar: false, responsive: true, doubleClick: false });
+      });
+      element.dataset.shown = address(shown.indices); // what the figure now shows: the page's tests wait for it
+    }
+
+    function tables(scope) {
+      const sized = (rank) => table.filter(([key]) => scope.shapes[key].length === rank);
+      const text = (key, value) => (whole.includes(key) ? String(value) : show(roundTo(value, 4), "g", 4));
+      const found = [];
+      if (sized(0).length)
+        found.push(tableOf(["Quantity", "Value"], sized(0).map(([key, label, unit]) => [label, `${text(key, scope[key][0])} ${unit}`.trim()])));
+      for (const length of new Set(sized(1).map(([key]) => scope[key].length))) {
+        const columns = sized(1).filter(([key]) => scope[key].length === length), few = Math.min(length, 11);
+        const at = Array.from({ length: few }, (_, k) => Math.floor((k * (length - 1)) / Math.max(few - 1, 1) + 0.5));
+        found.push(tableOf(columns.map(([, label, unit]) => (unit ? `${label} (${unit})` : label)), at.map((i) => columns.map(([key]) => text(key, scope[key][i])))));
+      }
+      return found;
+    }
+
+    function failed(problem) {
+      part("say").textContent = `This figure cannot compute here: ${problem}`;
+      console.error(`explorable ${name}: ${problem}`);
+    }
+
+    let waking = false;
+    async function wake() {
+      if (waking) return;
+      waking = true;
+      try {
+        await loadPlotly();
+        ask = SOURCES[source.kind](source, knobs, failed);
+      } catch (problem) {
+        return failed(problem.message);
+      }
+      element.classList.add("cml-awake");
+      moved();
+    }
+
+    /** Take the settings that the address names; what it does not name stays. */
+    function obey(wanted) {
+      let mine = false;
+      knobs.forEach((knob, k) => {
+        const text = wanted.get(`${name}.${knob.name}`) ?? wanted.get(knob.name);
+        if (text === null || text === undefined) return;
+        const index = isChoice(knob) ? knob.values.indexOf(text) : nearest(knob.values, Number(text));
+        if (index < 0) return;
+        set(k, index);
+        mine = true;
+      });
+      if (mine) moved();
+      return mine;
+    }
+
+    function reset() {
+      knobs.forEach((knob, k) => set(k, knob.start));
+      moved();
+    }
+
+    function print(printing) {
+      const sentence = shown && tell(say, shown.scope.words);
+      part("say").textContent = printing ? written.say : sentence || written.say;
+      if (printing) part("tables").innerHTML = written.tables;
+      else if (shown) part("tables").replaceChildren(...tables(shown.scope));
+    }
+
+    controls.forEach((control) => control.addEventListener("input", moved));
+    part("reset").addEventListener("click", reset);
+    part("link").addEventListener("click", () => navigator.clipboard?.writeText(new URL(part("link").href, location.href).href).catch(() => {}));
+    part("knobs").hidden = part("tools").hidden = false;
+    return { element, wake, draw, obey, print, name, refresh: () => (part("link").href = "#" + address(settings())) };
+  }
+
+  function nearest(values, wanted) {
+    if (!Number.isFinite(wanted)) return -1;
+    return values.reduce((best, value, k) => (Math.abs(value - wanted) < Math.abs(values[best] - wanted) ? k : best), 0);
+  }
+
+  function tableOf(head, body) {
+    const row = (tag, texts) => {
+      const line = document.createElement("tr");
+      line.append(...texts.map((text) => Object.assign(document.createElement(tag), { textContent: text })));
+      return line;
+    };
+    const made = document.createElement("table");
+    made.createTHead().append(row("th", head));
+    made.createTBody().append(...body.map((texts) => row("td", texts)));
+    return made;
+  }
+
+  // --- The page -------------------------------------------------------------------------------------------------------
+
+  function obeyAddress(scroll) {
+    if (!location.hash.includes("=")) return;
+    const wanted = new URLSearchParams(location.hash.slice(1));
+    const first = all.filter((one) => one.obey(wanted))[0];
+    if (first && scroll) first.element.scrollIntoView({ block: "center" });
+  }
+
+  function start() {
+    for (const element of document.querySelectorAll(".cml-explorable")) all.push(explorable(element));
+    if (!all.length) return;
+    all.forEach((one) => one.refresh());
+    const near = new IntersectionObserver(
+      (entries) => entries.filter((entry) => entry.isIntersecting).forEach(({ target }) => {
+        near.unobserve(target);
+        all.find(({ element }) => element === target).wake();
+      }),
+      { rootMargin: "400px" },
+    );
+    all.forEach(({ element }) => near.observe(element));
+    obeyAddress(true);
+    addEventListener("hashchange", () => obeyAddress(false));
+    addEventListener("beforeprint", () => all.forEach((one) => one.print(true)));
+    addEventListener("afterprint", () => all.forEach((one) => one.print(false)));
+    const recolor = () => requestAnimationFrame(() => all.forEach((one) => one.draw()));
+    new MutationObserver(recolor).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme", "data-mode", "class"] });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolor);
+  }
+
+  if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
+  else start();
+})();

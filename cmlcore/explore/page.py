@@ -1,0 +1,152 @@
+"""The explorable on a page with no kernel: its plain data, and the HTML around it. page.js brings it to life."""
+
+import html
+import json
+from pathlib import Path
+
+from cmlcore.explore import picture, say
+
+HERE = Path(__file__).parent
+_FEW = 11  # rows of a table of 1-d outputs
+
+
+def static_files() -> list:
+    """The files that a page with explorables loads once, in this order."""
+    return [path for name in ("page.css", "program.js", "page.js") if (path := HERE / name).exists()]
+
+
+def payload(explorable) -> dict:
+    """All that the page needs, as plain data for JSON. The same on every run on one machine."""
+    source = explorable.source(explorable)
+    scope = explorable.scope()
+    lowered = explorable.lowered
+    figure = {
+        "drawing": lowered,
+        "knobs": [_knob(knob) for knob in explorable.knobs],
+        "say": explorable._sentence,
+        "table": [list(row) for row in explorable._rows],
+        "whole": explorable._whole,
+        "source": source,
+    }
+    return {
+        "version": 1,
+        "name": explorable.name,
+        "title": explorable.title,
+        "sentence": explorable.describe(),
+        "table": table_html(explorable.table()),
+        "pictures": [picture.svg(panel, scope, lowered["height"]) for panel in lowered["panels"]],
+        # One text, not a tree: a notebook file puts every leaf of a tree on an indented line of its own.
+        "figure": json.dumps(figure, ensure_ascii=False, separators=(",", ":")),
+    }
+
+
+def _knob(knob):
+    positions = knob.positions
+    return {
+        "name": knob.name,
+        "label": knob.label,
+        "unit": knob.unit,
+        "start": positions.index(knob.start),
+        "values": list(positions),
+        "options": list(knob.options),
+    }
+
+
+def render_html(payload: dict) -> str:
+    """The page's part for one explorable. Reads without scripts; page.js (see `static_files`) makes it move.
+
+    Raises ValueError for the payload of another version.
+    """
+    if payload.get("version") != 1:
+        raise ValueError(f"an explorable of version {payload.get('version')}, not 1: run its notebook again.")
+    figure, name = json.loads(payload["figure"]), payload["name"]
+    data = payload["figure"].replace("</", "<\\/").replace("<!--", "<\\u0021--")
+    return (
+        f'<div class="cml-explorable" id="explorable-{name}" data-name="{name}" role="group" aria-labelledby="{name}--title">'
+        f'<p class="cml-title" id="{name}--title">{html.escape(payload["title"])}</p>'
+        f'<div class="cml-panels">{_panels(payload, figure)}</div>'
+        f'<div class="cml-knobs" hidden>{"".join(_control(name, knob) for knob in figure["knobs"])}</div>'
+        f'<p class="cml-say">{html.escape(payload["sentence"])}</p><p class="cml-status" role="status"></p>'
+        f'<div class="cml-foot"><details><summary>As a table</summary><div class="cml-tables">{payload["table"]}</div></details>'
+        '<span class="cml-tools" hidden><a class="cml-link" href="#">Link to these settings</a>'
+        '<button type="button" class="cml-reset">Reset</button></span></div>'
+        f'<script type="application/json" class="cml-figure">{data}</script></div>'
+    )
+
+
+def _panels(payload, figure):
+    return "".join(
+        f'<figure class="cml-panel"><figcaption>{head_html(panel)}</figcaption>'
+        f'<div class="cml-plot" role="img" aria-label="{html.escape(_spoken(panel))}">'
+        f'<div class="cml-still">{still}</div><div class="cml-moving"></div></div></figure>'
+        for panel, still in zip(figure["drawing"]["panels"], payload["pictures"])
+    )
+
+
+def _spoken(panel):
+    """What a screen reader says for the picture; the sentence below it says what is to be seen."""
+    axes = [panel[name]["title"] for name in ("y", "x") if panel[name]["title"]]
+    labels = [mark["label"] for mark in panel["marks"] if mark["label"]]
+    parts = [panel["title"] or "Figure", " over ".join(axes), "showing " + ", ".join(dict.fromkeys(labels)) if labels else ""]
+    return "; ".join(part for part in parts if part)
+
+
+def _control(name, knob):
+    ident, label = f"{name}--{knob['name']}", html.escape(knob["label"])
+    unit = html.escape(knob["unit"])
+    shown = html.escape(knob["options"][knob["start"]])
+    if isinstance(knob["values"][0], str):
+        options = "".join(
+            f'<option{" selected" if k == knob["start"] else ""}>{html.escape(text)}</option>' for k, text in enumerate(knob["options"])
+        )
+        return f'<div class="cml-knob"><label for="{ident}">{label}</label><select id="{ident}" data-knob="{knob["name"]}">{options}</select></div>'
+    return (
+        f'<div class="cml-knob"><label for="{ident}">{label}</label>'
+        f'<output for="{ident}"><b>{shown}</b>{f" {unit}" if unit else ""}</output>'
+        f'<input type="range" id="{ident}" data-knob="{knob["name"]}" min="0" max="{len(knob["values"]) - 1}" step="1" '
+        f'value="{knob["start"]}" aria-valuetext="{shown}{f" {unit}" if unit else ""}" autocomplete="off"></div>'
+    )
+
+
+def head_html(panel: dict) -> str:
+    """A panel's title and the key of its marks, one line."""
+    keys = {mark["label"]: mark for mark in panel["marks"] if mark["label"]}
+    title = f'<b>{html.escape(panel["title"])}</b>' if panel["title"] else ""
+    spans = [f'<span style="white-space:nowrap">{_swatch(mark)} {html.escape(label)}</span>' for label, mark in keys.items()]
+    return " &ensp;".join([title, *spans] if title else spans)
+
+
+def _swatch(mark):
+    ink = "currentColor" if mark["color"] == "ink" else mark["color"]
+    dash = ' stroke-dasharray="5 3"' if mark.get("dash") else ""
+    shape = {
+        "path": f'<path d="M0 6H18" stroke="{ink}" stroke-width="3"{dash}/>',
+        "points": f'<circle cx="9" cy="6" r="4.5" fill="{ink}"/>',
+        "area": f'<path d="M0 0H18V12H0Z" fill="{ink}" opacity=".3"/>',
+        "bars": f'<path d="M4 0H14V12H4Z" fill="{ink}"/>',
+    }[mark["kind"]]
+    return f'<svg width="18" height="12" viewBox="0 0 18 12" aria-hidden="true" style="display:inline;vertical-align:-1px">{shape}</svg>'
+
+
+def still_html(payload: dict) -> str:
+    """The explorable where nothing runs (GitHub, a notebook just opened): pictures, sentence, table of the default."""
+    pictures = "".join(f'<div style="max-width:420px">{still}</div>' for still in payload["pictures"])
+    return f'<p><b>{html.escape(payload["title"])}</b></p>{pictures}<p>{html.escape(payload["sentence"])}</p>{payload["table"]}'
+
+
+def table_html(tables: list) -> str:
+    """Tables of texts as HTML; page.js makes the same."""
+    return "".join(
+        f"<table><thead>{_row('th', table.head)}</thead><tbody>{''.join(_row('td', row) for row in table.rows)}</tbody></table>"
+        for table in tables
+    )
+
+
+def _row(tag, texts):
+    return f"<tr>{''.join(f'<{tag}>{html.escape(text)}</{tag}>' for text in texts)}</tr>"
+
+
+def thin(length: int) -> list:
+    """Which of `length` rows a table shows: at most eleven, the first and the last among them."""
+    few = min(length, _FEW)
+    return [int(k * (length - 1) / max(few - 1, 1) + 0.5) for k in range(few)]
