@@ -1,0 +1,292 @@
+"""Keeps the book's notebooks executed: `python -m cmlcore.notebooks` runs those that are out of date.
+
+A notebook is committed with its outputs, and with a stamp in its metadata: a hash of its code cells, of its outputs, of
+every `cmlcore` module that its code reaches (found by following the imports, nothing is run), and of every receipt that
+a cell names. A stamp that no longer fits means that the outputs may be wrong. Prose, comments and docstrings of modules
+are not covered: to mend a sentence executes nothing.
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import nbformat
+import yaml
+from IPython.core.inputtransformer2 import TransformerManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "cmlcore"
+RECEIPTS = PACKAGE / "runs" / "receipts"
+OUTPUT_LIMIT = 300_000  # bytes of stored outputs a notebook
+CHECK_TAG = "nbval-check-output"
+
+
+class Unclean(ValueError):
+    """An output that must not be stored: the message says which cell, what is wrong, and what to do."""
+
+
+# ---- what a notebook depends on -------------------------------------------------------------------------------------
+
+
+def code_of(nb) -> list[str]:
+    """The notebook's code cells as plain Python: magics and shell escapes become the calls that IPython makes of them."""
+    return [TransformerManager().transform_cell(cell.source) for cell in nb.cells if cell.cell_type == "code"]
+
+
+def module_file(name: str) -> Path | None:
+    """The source of `cmlcore.x.y`, or None where that is no module (a function in one, or another package)."""
+    base = ROOT.joinpath(*name.split("."))
+    return next((file for file in (base.with_suffix(".py"), base / "__init__.py") if file.is_file()), None)
+
+
+def imported(source: str, package: str = "") -> set[str]:
+    """Dotted names that `source` may import, each with its parent packages: `from a.b import c` gives a, a.b and a.b.c.
+
+    package: the package that relative imports in `source` start from.
+    """
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join(parents + ([node.module] if node.module else []))
+            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return {".".join(name.split(".")[: i + 1]) for name in names for i in range(name.count(".") + 1)}
+
+
+def reached(sources: Iterable[str]) -> set[Path]:
+    """Files of every `cmlcore` module that the sources import, and of what those import, to the end."""
+    seen, queue = set(), [name for source in sources for name in imported(source)]
+    while queue:
+        name = queue.pop()
+        file = module_file(name) if name.split(".")[0] == PACKAGE.name else None
+        if file is None or file in seen:
+            continue
+        seen.add(file)
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        queue += imported(file.read_text(), package)
+    return seen
+
+
+def receipts_named(sources: Iterable[str]) -> set[Path]:
+    """The receipts whose name stands in the sources as a string."""
+    strings = {
+        node.value
+        for source in sources
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    return {file for file in RECEIPTS.glob("*.json") if file.stem in strings}
+
+
+def digest(text: str) -> str:
+    """Sixteen hexadecimal digits of SHA-256."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def meaning(file: Path) -> str:
+    """What counts in a file: all of a receipt; of a module its syntax tree without docstrings, so that comments are free.
+
+    Written out by hand, since `ast.dump` differs between versions of Python.
+    """
+
+    def plain(node):
+        if isinstance(node, list):
+            return [plain(item) for item in node if not is_docstring(item)]
+        if not isinstance(node, ast.AST):
+            return repr(node)
+        return [type(node).__name__] + [[key, plain(value)] for key, value in ast.iter_fields(node) if value not in (None, [])]
+
+    def is_docstring(item):
+        return isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant) and isinstance(item.value.value, str)
+
+    text = file.read_text(encoding="utf-8")
+    return json.dumps(plain(ast.parse(text))) if file.suffix == ".py" else text
+
+
+def stamp(nb) -> dict[str, str]:
+    """What the stored outputs were made from: a hash each of the code, the outputs, and every file that the code reaches."""
+    cells = [cell for cell in nb.cells if cell.cell_type == "code"]
+    code = code_of(nb)
+    files = reached(code) | receipts_named(code)
+    return {
+        "code": digest(json.dumps([cell.source for cell in cells])),
+        "outputs": digest(json.dumps([cell.outputs for cell in cells], sort_keys=True)),
+    } | {str(file.relative_to(ROOT)): digest(meaning(file)) for file in sorted(files)}
+
+
+def changes(nb) -> list[str]:
+    """What changed since the notebook was executed, by name; empty while its outputs are up to date."""
+    stored, now = nb.metadata.get("cmlcore", {}).get("stamp", {}), stamp(nb)
+    return [name for name in now | stored if stored.get(name) != now.get(name)]
+
+
+# ---- what a notebook must look like ---------------------------------------------------------------------------------
+
+
+def first_cell() -> str:
+    """The first cell of every notebook, the same in all of them."""
+    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    return (
+        "# On Colab, this installs the book's package and touches nothing else. Anywhere else it does nothing.\n"
+        "import sys\n\n"
+        'if "google.colab" in sys.modules:\n'
+        f"    %pip install -q --no-deps git+{url}"
+    )
+
+
+def tidy(nb):
+    """A copy with the common first cell, an id for every cell, and metadata that say nothing about this machine."""
+    nb = nbformat.from_dict(json.loads(json.dumps(nb)))
+    nb.nbformat, nb.nbformat_minor = 4, 5
+    if not (nb.cells and "setup" in nb.cells[0].metadata.get("tags", [])):
+        nb.cells.insert(0, nbformat.v4.new_code_cell(id="setup", metadata={"tags": ["setup", "remove-cell"]}))
+    nb.cells[0].source = first_cell()
+    ids = set()
+    for number, cell in enumerate(nb.cells):
+        if cell.get("id") is None or cell.id in ids:
+            cell.id = f"cell-{number}-{digest(cell.source)[:6]}"
+        ids.add(cell.id)
+        tags = cell.metadata.get("tags")
+        cell.metadata = {"tags": tags} if tags else {}
+    kept = nb.metadata.get("cmlcore", {})
+    nb.metadata = {
+        "cmlcore": kept,
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"file_extension": ".py", "name": "python", "pygments_lexer": "ipython3"},
+    }
+    return nbformat.from_dict(nb)
+
+
+def machine_traces() -> dict[str, str]:
+    """Patterns that no stored output may match, and what each of them is."""
+    folders = {str(ROOT), str(Path.home()), tempfile.gettempdir(), sys.prefix}
+    return {re.escape(folder) + "/": "a path of this machine" for folder in folders if len(folder) > 1} | {
+        r"\b0x[0-9a-f]{6,}": "a memory address",
+        r"site-packages/": "a path of this machine",
+    }
+
+
+def require_clean(nb, name: str) -> None:
+    """Raise `Unclean` for outputs that are too large, are errors or warnings, or carry traces of this machine."""
+    size = 0
+    for number, cell in enumerate(nb.cells):
+        for output in cell.get("outputs", []):
+            text = json.dumps(output, ensure_ascii=False)
+            size += len(text.encode())
+            where = f"{name}, cell {number} ({cell.source.splitlines()[0][:60]!r})"
+            if output.output_type == "error":
+                raise Unclean(f"{where} ends in {output.ename}. Catch what is meant to fail, and print it.")
+            if output.get("name") == "stderr":
+                raise Unclean(f"{where} writes to the error stream: {output.text.strip()[:200]!r}. Mend its cause.")
+            for pattern, what in machine_traces().items():
+                if found := re.search(pattern, text):
+                    raise Unclean(f"{where} shows {what}, {found.group()!r}. Print what a reader can use instead.")
+    if size > OUTPUT_LIMIT:
+        raise Unclean(f"{name} stores {size / 1e3:.0f} kB of outputs; {OUTPUT_LIMIT / 1e3:.0f} kB is the limit. Show less.")
+
+
+# ---- executing ------------------------------------------------------------------------------------------------------
+
+
+def execute(nb, folder: Path, progress=lambda number, count: None):
+    """A copy of the notebook with fresh outputs and stamp; it runs in `folder`, and explorables show their page face.
+
+    progress: called with a cell's number and the count of cells before each code cell.
+    Raises CellExecutionError where a cell fails.
+    """
+    nb = nbformat.from_dict(json.loads(json.dumps(nb)))
+    client = NotebookClient(
+        nb,
+        timeout=600,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,
+        on_cell_execute=lambda cell, cell_index: progress(cell_index, len(nb.cells)),
+    )
+    client.execute(env=os.environ | {"CMLCORE_FACE": "page"})
+    nb = tidy(nb)
+    nb.metadata["cmlcore"] = {"stamp": stamp(nb)}
+    return nb
+
+
+def write(nb, path: Path) -> None:
+    """Replace the file in one step: a process killed at any moment leaves the old notebook or the new one."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(nbformat.writes(nb).rstrip("\n") + "\n")
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def refresh(path: Path, force: bool = False) -> list[str]:
+    """Execute the notebook if it is out of date (or `force`), and tidy it in any case; gives what had changed."""
+    stored = nbformat.read(path, as_version=4)
+    nb = tidy(stored)
+    why = changes(nb) or (["asked for"] if force else [])
+    if why:
+        print(f"{path.name}: {', '.join(why[:4])}{' ...' if len(why) > 4 else ''}", flush=True)
+        live, start = sys.stdout.isatty(), time.perf_counter()
+
+        def progress(number, count):
+            if live:
+                print(f"\r  cell {number + 1} of {count}, {time.perf_counter() - start:.0f} s ", end="", flush=True)
+
+        nb = execute(nb, path.parent, progress)
+        require_clean(nb, path.name)
+        seconds = f"{time.perf_counter() - start:.0f} s"
+        print(("\r" if live else "") + f"  executed in {seconds:<20}", flush=True)
+    if nb != stored:
+        write(nb, path)
+    return why
+
+
+def notebooks() -> list[Path]:
+    """Every notebook of the book."""
+    return sorted((ROOT / "book").glob("*.ipynb"))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; gives the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m cmlcore.notebooks", description=__doc__.splitlines()[0])
+    parser.add_argument("notebook", nargs="*", type=Path, help="only these; by default all of book/")
+    parser.add_argument("--check", action="store_true", help="execute nothing; list what is out of date, and exit 1 if any")
+    parser.add_argument("--force", action="store_true", help="execute even what is up to date")
+    chosen = parser.parse_args(arguments)
+    paths = chosen.notebook or notebooks()
+    if chosen.check:
+        stale = {path: why for path in paths if (why := changes(tidy(nbformat.read(path, as_version=4))))}
+        for path, why in stale.items():
+            print(f"{path.name} is out of date: {', '.join(why)}")
+        return int(bool(stale))
+    failed = 0
+    for path in paths:
+        try:
+            refresh(path, chosen.force)
+        except (CellExecutionError, Unclean) as error:
+            failed += 1
+            print(f"{path.name} keeps its old outputs:\n{error}", file=sys.stderr)
+    if not failed:
+        print(f"{len(paths)} notebooks, all up to date")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""The site as it is built: every page is there, whole, light, and alone on its host."""
+
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+import yaml
+
+from cmlcore import book
+from cmlcore.notebooks import ROOT
+
+LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "link": "href"}
+PAGE_LIMIT = 300_000  # bytes of a page, without the scripts and styles that all pages share
+
+
+class Page(HTMLParser):
+    """What a page loads by itself, what it links to, and the places that a link can point at."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path, self.loads, self.links, self.anchors = path, [], [], set()
+        self.text = path.read_text(encoding="utf-8")
+        self.feed(self.text)
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        self.anchors |= {values[key] for key in ("id", "name") if values.get(key)}
+        if (target := values.get(LOADS.get(tag))) and values.get("rel") not in ("canonical", "prev", "next"):
+            self.loads.append(target)
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+
+
+@pytest.fixture(scope="session")
+def pages(site) -> dict[Path, Page]:
+    """Every page of the site, parsed."""
+    return {path: Page(path) for path in sorted(site.rglob("*.html")) if "_static" not in path.parts}
+
+
+def is_remote(address: str) -> bool:
+    return bool(urlsplit(address).netloc) or urlsplit(address).scheme in ("http", "https")
+
+
+def test_every_page_of_the_table_of_contents_is_there(site):
+    toc = book.pages(yaml.safe_load((ROOT / "_toc.yml").read_text()))
+    assert len(toc) == len(set(toc)) > 5
+    assert [page for page in toc if not (site / f"{page}.html").is_file()] == []
+
+
+def test_every_notebook_is_a_page():
+    toc = set(book.pages(yaml.safe_load((ROOT / "_toc.yml").read_text())))
+    assert {f"book/{path.stem}" for path in (ROOT / "book").glob("*.ipynb")} <= toc
+
+
+def test_nothing_is_loaded_from_another_host(pages):
+    assert [(page.path.name, load) for page in pages.values() for load in page.loads if is_remote(load)] == []
+
+
+def test_scripts_and_styles_name_no_content_network(site):
+    own = [path for path in site.rglob("*") if path.suffix in (".html", ".css") or path.name.startswith("cml")]
+    hosts = ("cdn.jsdelivr", "unpkg.com", "cdnjs.", "fonts.googleapis", "fonts.gstatic", "cdn.plot.ly")
+    assert [(path.name, host) for path in own for host in hosts if host in path.read_text(encoding="utf-8")] == []
+
+
+def test_what_a_page_loads_exists(pages):
+    missing = [
+        (page.path.name, load)
+        for page in pages.values()
+        for load in page.loads
+        if not is_remote(load)
+        and not load.startswith("data:")
+        and not (page.path.parent / unquote(urlsplit(load).path)).exists()
+    ]
+    assert missing == []
+
+
+def test_links_within_the_book_lead_somewhere(pages):
+    dead = []
+    for page in pages.values():
+        for link in page.links:
+            address, anchor = urldefrag(link)
+            if is_remote(link) or urlsplit(link).scheme in ("mailto", "javascript"):
+                continue
+            target = (page.path.parent / unquote(address)).resolve() if address else page.path
+            if not target.exists() or (anchor and target in pages and unquote(anchor) not in pages[target].anchors):
+                dead.append((page.path.name, link))
+    assert dead == []
+
+
+def test_every_output_was_drawn(pages):
+    assert [path.name for path, page in pages.items() if "unknown mime type" in page.text.lower()] == []
+
+
+def test_pages_are_light(pages):
+    assert {path.name: len(page.text) for path, page in pages.items() if len(page.text.encode()) > PAGE_LIMIT} == {}

@@ -1,0 +1,193 @@
+"""The notebooks are committed as they would be executed now, and what watches over that can fail."""
+
+import subprocess
+import sys
+
+import nbformat
+import pytest
+
+from cmlcore import notebooks
+from cmlcore.notebooks import ROOT
+
+PATHS = notebooks.notebooks()
+every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+# ---- the book's notebooks -------------------------------------------------------------------------------------------
+
+
+@every_notebook
+def test_is_up_to_date(path):
+    assert notebooks.changes(read(path)) == [], "run `make notebooks`"
+
+
+@every_notebook
+def test_is_tidy(path):
+    assert notebooks.tidy(read(path)) == read(path), "run `make notebooks`: it tidies, and executes only what changed"
+
+
+@every_notebook
+def test_outputs_are_clean(path):
+    notebooks.require_clean(read(path), path.name)
+
+
+@every_notebook
+def test_has_a_checked_cell_that_prints(path):
+    checked = [cell for cell in read(path).cells if notebooks.CHECK_TAG in cell.metadata.get("tags", [])]
+    assert any(cell.outputs for cell in checked), f"tag a cell that prints a checked number with {notebooks.CHECK_TAG}"
+
+
+# ---- what a stamp covers --------------------------------------------------------------------------------------------
+
+
+def notebook(*sources):
+    return notebooks.tidy(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources]))
+
+
+def names(*sources):
+    return {str(file.relative_to(ROOT)) for file in notebooks.reached(sources)}
+
+
+def test_imports_are_followed_through_the_package():
+    reached = names("from cmlcore import contrastive")
+    assert {"cmlcore/__init__.py", "cmlcore/contrastive.py", "cmlcore/bilevel.py", "cmlcore/estimate.py"} <= reached
+    assert "cmlcore/implicit.py" not in reached
+    assert names("import jax") == set()
+
+
+@pytest.mark.parametrize(
+    "source, package, expected",
+    [
+        ("import a.b as c", "", {"a", "a.b"}),
+        ("from a import b", "", {"a", "a.b"}),
+        ("from . import c", "a.b", {"a", "a.b", "a.b.c"}),
+        ("from ..x import y", "a.b", {"a", "a.x", "a.x.y"}),
+        ("def f():\n    import late", "", {"late"}),
+    ],
+)
+def test_imported_names(source, package, expected):
+    assert notebooks.imported(source, package) == expected
+
+
+def test_magics_are_no_obstacle():
+    assert "cmlcore/solve.py" in names(*notebooks.code_of(notebook("%pwd\nimport cmlcore.solve")))
+
+
+@pytest.fixture(scope="module")
+def executed():
+    return notebooks.execute(notebook("from cmlcore import trees", "print(6 * 7)"), ROOT / "book")
+
+
+def test_an_executed_notebook_is_up_to_date(executed):
+    assert notebooks.changes(executed) == []
+    assert notebooks.stamp(executed).keys() == {"code", "outputs", "cmlcore/__init__.py", "cmlcore/trees.py"}
+
+
+def test_changed_code_is_noticed(executed):
+    changed = notebooks.tidy(executed)
+    changed.cells[-1].source = "print(6 * 9)"
+    assert notebooks.changes(changed) == ["code"]
+
+
+def test_a_changed_output_is_noticed(executed):
+    changed = notebooks.tidy(executed)
+    changed.cells[-1].outputs[0]["text"] = "54\n"
+    assert notebooks.changes(changed) == ["outputs"]
+
+
+def test_prose_executes_nothing(executed):
+    changed = notebooks.tidy(executed)
+    changed.cells.insert(1, nbformat.v4.new_markdown_cell("A better sentence."))
+    assert notebooks.changes(changed) == []
+
+
+def test_a_changed_module_is_noticed(executed, monkeypatch):
+    meaning = notebooks.meaning
+    monkeypatch.setattr(notebooks, "meaning", lambda file: "changed" if file.name == "trees.py" else meaning(file))
+    assert notebooks.changes(executed) == ["cmlcore/trees.py"]
+
+
+@pytest.mark.parametrize(
+    "edited, same",
+    [
+        ('"""New words."""\ndef f(x):\n    """More words."""\n    return x + 1  # why', True),
+        ("def f(x):\n    return x + 2", False),
+        ("def f(x, y=None):\n    return x + 1", False),
+        ("def f(x):\n    return -x + 1", False),
+    ],
+)
+def test_comments_and_docstrings_of_a_module_are_free(tmp_path, edited, same):
+    before, after = tmp_path / "before.py", tmp_path / "after.py"
+    before.write_text("def f(x):\n    return x + 1\n")
+    after.write_text(edited)
+    assert (notebooks.meaning(before) == notebooks.meaning(after)) == same
+
+
+def test_a_named_receipt_is_covered(tmp_path, monkeypatch):
+    (tmp_path / "sine.json").write_text("{}")
+    (tmp_path / "other.json").write_text("{}")
+    monkeypatch.setattr(notebooks, "RECEIPTS", tmp_path)
+    assert notebooks.receipts_named(['receipts.read("sine")']) == {tmp_path / "sine.json"}
+
+
+# ---- executing ------------------------------------------------------------------------------------------------------
+
+
+def test_executing_twice_gives_the_same_bytes(executed):
+    again = notebooks.execute(executed, ROOT / "book")
+    assert nbformat.writes(again) == nbformat.writes(executed)
+
+
+def test_a_failing_cell_leaves_the_file_alone(tmp_path):
+    path = tmp_path / "broken.ipynb"
+    nbformat.write(notebook("1 / 0"), path)
+    before = path.read_bytes()
+    assert notebooks.main([str(path)]) == 1
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "source, complaint",
+    [
+        ("print(('x' * 99 + '\\n') * 4000)", "300 kB is the limit"),
+        ("import warnings\nwarnings.warn('old')", "error stream"),
+        ("import sys\nprint(sys.prefix + '/lib')", "a path of this machine"),
+        ("print(object())", "a memory address"),
+    ],
+)
+def test_outputs_that_do_not_belong_in_a_book_are_refused(tmp_path, source, complaint, capsys):
+    path = tmp_path / "unclean.ipynb"
+    nbformat.write(notebook(source), path)
+    before = path.read_bytes()
+    assert notebooks.main([str(path)]) == 1
+    assert complaint in capsys.readouterr().err
+    assert path.read_bytes() == before
+
+
+def test_check_lists_what_is_out_of_date(tmp_path, capsys, executed):
+    fresh, stale = tmp_path / "fresh.ipynb", tmp_path / "stale.ipynb"
+    nbformat.write(executed, fresh)
+    nbformat.write(notebook("print(1)"), stale)
+    assert notebooks.main(["--check", str(fresh)]) == 0
+    assert notebooks.main(["--check", str(fresh), str(stale)]) == 1
+    listed = capsys.readouterr().out
+    assert "stale.ipynb" in listed and "fresh.ipynb" not in listed
+
+
+# ---- nbval ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("printed, status", [("42", 0), ("54", 1)])
+def test_nbval_compares_checked_cells(tmp_path, executed, printed, status):
+    checked = notebooks.tidy(executed)
+    checked.cells[-1].metadata["tags"] = [notebooks.CHECK_TAG]
+    checked.cells[-1].outputs[0]["text"] = printed + "\n"
+    path = tmp_path / "checked.ipynb"
+    nbformat.write(checked, path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), str(path)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == status, run.stdout
