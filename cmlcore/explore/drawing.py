@@ -26,7 +26,8 @@ COLORS = {
 class Axis:
     """One axis: label with symbol, unit, and a range that stays while a slider moves.
 
-    range: (first, last); first > last turns the axis around; None takes what the knobs' ends and starts reach.
+    range: (first, last), shown with a little room around it; first > last turns the axis around; None takes what the
+           knobs' ends and starts reach.
     ticks: where to mark it, or None for a choice; () for none.
     """
 
@@ -101,7 +102,7 @@ class Band:
     color: str = "blue"
 
     def primitives(self, panel):
-        return [_primitive("area", self.color, self.label, x=[self.x], y=[self.low], high=[self.high])]
+        return [_primitive("area", self.color, self.label, x=[self.x], y=[self.low], upper=[self.high])]
 
 
 @dataclass(frozen=True)
@@ -255,8 +256,8 @@ def _lower_panel(panel, scopes):
     image = next((mark for mark in panel.marks if isinstance(mark, Image)), None)
     axes = {}
     for name, axis in (("x", panel.x), ("y", panel.y)):
-        given = axis.range or (_image_range(image, name, scopes) if image else _reach(panel, name, axis, scopes))
-        low, high = sorted(float(v) for v in given)
+        given = tuple(float(v) for v in axis.range or ()) or (_image_range(image, name, scopes) if image else _reach(panel, name, axis, scopes))
+        low, high = sorted(given)
         if not low < high or (axis.log and low <= 0):
             raise ValueError(
                 f"the {name} axis of panel {panel.title!r} would go from {given[0]} to {given[1]}"
@@ -265,9 +266,9 @@ def _lower_panel(panel, scopes):
         ticks = axis.ticks if axis.ticks is not None else () if image else _ticks(low, high, axis.log)
         axes[name] = {
             "title": axis.title,
-            "range": [float(v) for v in given],
+            "range": list(given) if image else _room(given, axis.log),
             "log": axis.log,
-            "ticks": [[float(t), _tick_text(t, axis.log, low, high)] for t in ticks],
+            "ticks": [[float(t), text] for t, text in zip(ticks, _tick_texts(ticks, axis.log))],
         }
     lowered = {"title": panel.title, "square": panel.square or image is not None, **axes}
     lowered["marks"] = [_pack(p) for mark in panel.marks for p in mark.primitives(lowered)]
@@ -278,7 +279,7 @@ def _pack(primitive):
     """Constant data as one text of numbers in a list: notebooks put every element of a list on a line of its own."""
     return {
         key: [ref if isinstance(ref, str) else [pack(np.asarray(ref, float))] for ref in value]
-        if key in ("x", "y", "high", "z") else value
+        if key in ("x", "y", "upper", "z") else value
         for key, value in primitive.items()
     }
 
@@ -305,7 +306,7 @@ def _image_range(image, name, scopes):
 
 
 def _reach(panel, name, axis, scopes):
-    """The range of what is drawn over the given settings, and a little room."""
+    """The range of what is drawn over the given settings."""
     refs = panel.references(name)
     parts = [np.ravel(scope[ref] if isinstance(ref, str) else ref) for ref in refs for scope in scopes]
     if name == "y" and not axis.log and any(isinstance(mark, Bars) for mark in panel.marks):
@@ -313,12 +314,18 @@ def _reach(panel, name, axis, scopes):
     if not parts:
         raise ValueError(f"panel {panel.title!r} draws nothing along {name}: give this axis a range.")
     values = np.concatenate(parts).astype(float)
-    low, high = values.min(), values.max()
-    if axis.log and low > 0:
-        room = (high / low) ** 0.05 if high > low else 2
-        return low / room, high * room
-    room = 0.05 * (high - low) or 0.5
-    return low - room, high + room
+    low, high = float(values.min()), float(values.max())
+    if low < high:
+        return low, high
+    return (low / 2, high * 2) if axis.log else (low - 0.5, high + 0.5)
+
+
+def _room(ends, log):
+    """A little more on both sides, so that a point at the end is not cut in half."""
+    first, last = np.log10(ends) if log else ends
+    room = 0.03 * (last - first)
+    wide = np.array([first - room, last + room])
+    return [float(v) for v in (10**wide if log else wide)]
 
 
 def _ticks(low, high, log):
@@ -334,7 +341,8 @@ def _ticks(low, high, log):
     return [round(k * step, 12) for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def _tick_text(value, log, low, high):
-    if log and (low < 1e-3 or high > 1e4) and math.log10(value) % 1 == 0:
-        return say.show(value, "g", 1) if value in (1, 10) else "10" + str(round(math.log10(value))).translate(say._SUPERSCRIPT)
-    return say.show(value, "g", 4)
+def _tick_texts(ticks, log):
+    powers = [math.log10(t) for t in ticks] if log else []
+    if powers and all(p % 1 == 0 for p in powers) and (min(powers) < -3 or max(powers) > 4):
+        return [say.power(round(p)) for p in powers]
+    return [say.show(t, "g", 4) for t in ticks]

@@ -51,46 +51,48 @@ class Explorable:
     def __init__(self, name, title, compute, knobs, draw, say, table=None, source=traced()):
         self.name, self.title, self.compute, self.knobs, self.draw, self.source = name, title, compute, tuple(knobs), draw, source
         self._jitted = jax.jit(lambda settings: compute(**settings))
+        self._last = None, {}  # picture, sentence and table of one setting ask three times
         self._check_knobs()
-        self._sentence = _parse(say)
+        self.sentence = _parse(say)
         start = self.at()
-        self._whole = sorted(key for key, value in start.items() if value.dtype.kind in "iub")
-        self._rows = self._check_table(table, start)
+        self.whole = sorted(key for key, value in start.items() if value.dtype.kind in "iub")
+        self.rows = self._check_table(table, start)
         self._check_names(start)
 
-    # What it computes
+    # ---- what it computes
 
     def at(self, **settings) -> dict:
         """The outputs, numpy arrays by name, at these settings (defaults for the rest). Raises ValueError if not finite."""
         settings = self._complete(settings)
-        outputs = self._jitted({knob.name: knob.array(settings[knob.name]) for knob in self.knobs})
-        return self._check_outputs(jax.device_get(outputs), settings)
+        if settings != self._last[0]:
+            outputs = self._jitted({knob.name: knob.array(settings[knob.name]) for knob in self.knobs})
+            self._last = settings, self._check_outputs(jax.device_get(outputs), settings)
+        return dict(self._last[1])
 
     def describe(self, **settings) -> str:
         """The sentence at these settings."""
-        return say.tell(self._sentence, say.words(self.scope(**settings)))
+        return say.tell(self.sentence, say.words(self.scope(**settings)))
 
     def table(self, **settings) -> list:
         """The table at these settings: a `Table` of the scalars, and one of each length of 1-d outputs."""
         outputs = self.at(**settings)
-        scalars = [[row.label, _cell(outputs[row.name], row.unit)] for row in self._rows if outputs[row.name].ndim == 0]
+        scalars = [[row.label, _cell(outputs[row.name], row.unit)] for row in self.rows if outputs[row.name].ndim == 0]
         tables = [Table(["Quantity", "Value"], scalars)] if scalars else []
-        for length in dict.fromkeys(len(outputs[row.name]) for row in self._rows if outputs[row.name].ndim == 1):
-            columns = [row for row in self._rows if outputs[row.name].shape == (length,)]
+        for length in dict.fromkeys(len(outputs[row.name]) for row in self.rows if outputs[row.name].ndim == 1):
+            columns = [row for row in self.rows if outputs[row.name].shape == (length,)]
             heads = [f"{row.label} ({row.unit})" if row.unit else row.label for row in columns]
             cells = [[_cell(outputs[row.name][i], "") for row in columns] for i in page.thin(length)]
             tables.append(Table(heads, cells))
         return tables
 
-    # How it shows itself
+    # ---- how it shows itself
 
     @cached_property
     def lowered(self) -> dict:
-        """The drawing as plain data, with its ranges."""
+        """The drawing as plain data, with its ranges; looks at all combinations of the knobs' ends and starts."""
         ends = ((k.positions[0], k.start, k.positions[-1]) for k in self.knobs)
         settings = (dict(zip((k.name for k in self.knobs), setting)) for setting in itertools.product(*ends))
-        automatic = any(axis.range is None for panel in self.draw.panels for axis in (panel.x, panel.y))
-        return drawing.lower(self.draw, [self.scope(**s) for s in settings] if automatic else [self.scope()])
+        return drawing.lower(self.draw, [self.scope(**setting) for setting in settings])
 
     def scope(self, **settings) -> dict:
         """Outputs and knobs by name, as the drawing sees them."""
@@ -116,7 +118,7 @@ class Explorable:
         payload = self.payload()
         display({MIME: payload, "text/html": page.still_html(payload), "text/plain": self.describe()}, raw=True)
 
-    # What must fit together
+    # ---- what must fit together
 
     def _complete(self, settings):
         known = {knob.name: knob.start for knob in self.knobs}
@@ -149,8 +151,8 @@ class Explorable:
             if not np.isfinite(value).all():
                 where = ", ".join(f"{k} = {v}" for k, v in settings.items())
                 raise ValueError(
-                    f"{self.name}: output {key!r} is not finite at {where}. Clip it (jnp.clip, jnp.nan_to_num), repeat the last "
-                    "good value, or narrow the knob."
+                    f"{self.name}: output {key!r} is not finite at {where}. Narrow the knob, repeat the last "
+                    "good value, or put a number in its place (jnp.nan_to_num, then jnp.clip)."
                 )
         return checked
 
@@ -169,7 +171,7 @@ class Explorable:
             raise ValueError(f"{self.name}: {_list(both)} is a knob and an output; rename the output.")
         if unknown := drawing.names(self.draw) - knobs - start.keys():
             raise ValueError(f"{self.name}: the drawing names {_list(unknown)}; compute returns {_list(start)}.")
-        spoken = say.names(self._sentence)
+        spoken = say.names(self.sentence)
         if unknown := spoken - knobs - start.keys():
             raise ValueError(f"{self.name}: the sentence names {_list(unknown)}; compute returns {_list(start)}.")
         if arrays := {key for key in spoken - knobs if start[key].ndim}:

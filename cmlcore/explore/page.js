@@ -178,7 +178,7 @@
 
   const MARKS = {
     path(mark, scope, ink) {
-      const line = { color: ink, width: mark.width, dash: mark.dash ? "6px,4px" : "solid" };
+      const line = { color: ink, width: mark.width, dash: mark.dash ? "6px,4px" : "solid", simplify: false };
       const trace = { type: "scatter", mode: "lines", x: along(mark.x, scope), y: along(mark.y, scope), line, hovertemplate: HOVER };
       if (!mark.arrow) return trace;
       const marker = { symbol: ["circle", "arrow"], size: [0, 13], angleref: "previous", color: ink };
@@ -189,7 +189,7 @@
       marker: { color: ink, size: mark.size, opacity: 1 }, hovertemplate: HOVER,
     }),
     area(mark, scope, ink) {
-      const [x, low, high] = [mark.x, mark.y, mark.high].map((refs) => along(refs, scope));
+      const [x, low, high] = [mark.x, mark.y, mark.upper].map((refs) => along(refs, scope));
       return {
         type: "scatter", mode: "lines", x: [...x, ...x.slice().reverse()], y: [...low, ...high.slice().reverse()],
         fill: "toself", fillcolor: ink + "38", line: { width: 0 }, hoverinfo: "skip",
@@ -212,8 +212,8 @@
   function axis({ title, range, log, ticks }, ink) {
     return {
       type: log ? "log" : "linear", range: log ? range.map(Math.log10) : range, autorange: false, fixedrange: true,
-      title: { text: title, standoff: 8 }, tickvals: ticks.map(([value]) => value), ticktext: ticks.map(([, text]) => text),
-      ticks: "", showline: false, zeroline: false, gridcolor: "rgba(128,128,128,.25)", color: ink,
+      title: { text: title, standoff: 6, font: { size: 13, color: ink } }, tickvals: ticks.map(([value]) => value), ticktext: ticks.map(([, text]) => text),
+      ticks: "outside", ticklen: 4, tickcolor: "rgba(0,0,0,0)", tickfont: { size: 12 }, showline: false, zeroline: false, gridcolor: "rgba(128,128,128,.25)", color: ink,
     };
   }
 
@@ -265,17 +265,24 @@
       return scope;
     }
 
-    /** Labels and link follow the control at once; the figure follows when its source answers. */
-    function moved() {
+    /** Labels and link follow the control at once. */
+    function label() {
       const indices = settings();
       knobs.forEach((knob, k) => {
         if (isChoice(knob)) return;
         const text = knob.options[indices[k]];
         controls[k].parentElement.querySelector("output b").textContent = text;
+        controls[k].style.setProperty("--cml-at", `${(100 * indices[k]) / (knob.values.length - 1)}%`);
         controls[k].setAttribute("aria-valuetext", knob.unit ? `${text} ${knob.unit}` : text);
       });
       part("link").href = "#" + address(indices);
-      if (ask) ask(indices, (outputs) => display(indices, scopeOf(indices, outputs)));
+    }
+
+    /** The figure follows when its source answers. */
+    function moved() {
+      const indices = settings();
+      label();
+      if (ask) ask(indices, (outputs) => display(indices, outputs));
       else wake();
     }
 
@@ -284,7 +291,8 @@
       return knobs.map((knob, k) => `${prefix}${knob.name}=${encodeURIComponent(knob.values[indices[k]])}`).join("&");
     }
 
-    function display(indices, scope) {
+    function display(indices, outputs) {
+      const scope = scopeOf(indices, outputs);
       shown = { indices, scope };
       const sentence = tell(say, scope.words);
       part("say").textContent = sentence;
@@ -292,6 +300,8 @@
       clearTimeout(spoken);
       spoken = setTimeout(() => (part("status").textContent = sentence), 400); // when the slider rests, not at every step
       draw();
+      element.explorable = { indices, outputs }; // what the figure now shows, for whoever checks it
+      element.dataset.shown = address(indices);
     }
 
     function draw() {
@@ -301,7 +311,6 @@
         const [data, layout] = figure(drawing.panels[p], shown.scope, ink);
         window.Plotly.react(plot, data, layout, { displayModeBar: false, responsive: true, doubleClick: false });
       });
-      element.dataset.shown = address(shown.indices); // what the figure now shows: the page's tests wait for it
     }
 
     function tables(scope) {
@@ -368,7 +377,7 @@
     part("reset").addEventListener("click", reset);
     part("link").addEventListener("click", () => navigator.clipboard?.writeText(new URL(part("link").href, location.href).href).catch(() => {}));
     part("knobs").hidden = part("tools").hidden = false;
-    return { element, wake, draw, obey, print, name, refresh: () => (part("link").href = "#" + address(settings())) };
+    return { element, wake, draw, obey, print, name, label };
   }
 
   function nearest(values, wanted) {
@@ -400,7 +409,7 @@
   function start() {
     for (const element of document.querySelectorAll(".cml-explorable")) all.push(explorable(element));
     if (!all.length) return;
-    all.forEach((one) => one.refresh());
+    all.forEach((one) => one.label());
     const near = new IntersectionObserver(
       (entries) => entries.filter((entry) => entry.isIntersecting).forEach(({ target }) => {
         near.unobserve(target);

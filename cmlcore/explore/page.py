@@ -23,9 +23,9 @@ def payload(explorable) -> dict:
     figure = {
         "drawing": lowered,
         "knobs": [_knob(knob) for knob in explorable.knobs],
-        "say": explorable._sentence,
-        "table": [list(row) for row in explorable._rows],
-        "whole": explorable._whole,
+        "say": explorable.sentence,
+        "table": [list(row) for row in explorable.rows],
+        "whole": explorable.whole,
         "source": source,
     }
     return {
@@ -111,9 +111,9 @@ def _control(name, knob):
 def head_html(panel: dict) -> str:
     """A panel's title and the key of its marks, one line."""
     keys = {mark["label"]: mark for mark in panel["marks"] if mark["label"]}
-    title = f'<b>{html.escape(panel["title"])}</b>' if panel["title"] else ""
-    spans = [f'<span style="white-space:nowrap">{_swatch(mark)} {html.escape(label)}</span>' for label, mark in keys.items()]
-    return " &ensp;".join([title, *spans] if title else spans)
+    texts = [f'<b>{html.escape(panel["title"])}</b>'] if panel["title"] else []
+    texts += [f"{_swatch(mark)} {html.escape(label)}" for label, mark in keys.items()]
+    return "".join(f'<span style="display:inline-block;margin-right:1em;white-space:nowrap">{text}</span>' for text in texts)
 
 
 def _swatch(mark):

@@ -130,7 +130,7 @@ def _dots(mark, scope, f):
 
 
 def _area(mark, scope, f):
-    x, low, high = (resolve(mark[key], scope) for key in ("x", "y", "high"))
+    x, low, high = (resolve(mark[key], scope) for key in ("x", "y", "upper"))
     corners = zip(f.x(np.concatenate([x, x[::-1]])), f.y(np.concatenate([low, high[::-1]])))
     return f'<path d="M{" ".join(f"{_n(a)} {_n(b)}" for a, b in corners)}Z" fill="{_ink(mark)}" opacity=".22"/>'
 

@@ -185,7 +185,12 @@ def _significant(value, digits):
     mantissa, _, size = f"{rounded:.{digits - 1}e}".partition("e")
     if -4 <= int(size) < 6:
         return _strip(_fixed(rounded, max(digits - 1 - int(size), 0)))
-    return f"{_strip(mantissa)} × 10{str(int(size)).translate(_SUPERSCRIPT)}".replace("-", "−")
+    return f"{_strip(mantissa)} × {power(int(size))}".replace("-", "−")
+
+
+def power(exponent: int) -> str:
+    """A power of ten for a reader: 10⁻³."""
+    return f"10{str(exponent).translate(_SUPERSCRIPT)}"
 
 
 def _strip(text):
