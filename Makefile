@@ -12,10 +12,11 @@ help:
 	@echo "make test         the whole test suite; every notebook is executed again and its checked numbers compared"
 	@echo "make notebooks    execute the notebooks that are out of date, and no more"
 	@echo "make site         build _build/html from the notebooks as they are"
-	@echo "make test-oldest  the package's tests with the oldest supported version of everything"
+	@echo "make test-oldest  the tests, without the notebooks, with the oldest supported version of everything"
 	@echo "make clean        remove what was built, and the two virtual environments"
 	@echo
-	@echo "PYTHON=python3.12 make book   picks the interpreter (3.11, 3.12 or 3.13); now: $(or $(PYTHON),none found)"
+	@echo "make book PYTHON=python3.12   with another interpreter (3.11 or newer; after make clean); now: $(or $(PYTHON),none found)"
+	@echo "make test ARGS='-k sine'      with arguments for pytest"
 
 book: notebooks site
 
@@ -29,29 +30,35 @@ test: .venv/installed
 	@.venv/bin/python -m pytest $(ARGS)
 
 test-oldest: .venv-oldest/installed
-	@.venv-oldest/bin/python -m pytest --ignore=book --ignore=tests/test_book.py -m "not browser" $(ARGS)
+	@.venv-oldest/bin/python -m pytest --ignore=book -m "not browser" $(ARGS)
 
 clean:
 	rm -rf _build .venv .venv-oldest .pytest_cache *.egg-info
 
-# What is wanted lives in two files; while neither changes, nothing is installed again.
+# What is wanted stands in two files; while neither changes, nothing is installed again.
 .venv/installed: requirements.txt pyproject.toml
-	@$(call new_venv,.venv)
-	@echo "Installing the dependencies into .venv ..."
+	@$(call environment,.venv)
+	@echo "Installing what requirements.txt asks for into .venv ..."
 	@$(UV) --python .venv/bin/python -r requirements.txt
 	@touch $@
 
 .venv-oldest/installed: requirements.txt pyproject.toml | .venv/installed
-	@$(call new_venv,.venv-oldest)
+	@$(call environment,.venv-oldest)
 	@echo "Installing the oldest supported versions into .venv-oldest ..."
 	@$(UV) --python .venv-oldest/bin/python --resolution lowest-direct -r requirements.txt
 	@touch $@
 
-define new_venv
+# Make the virtual environment $(1), unless a whole one is there: uv is the last thing that goes in.
+define environment
+if [ -x $(1)/bin/uv ]; then exit 0; fi; \
 if [ -z "$(PYTHON)" ]; then \
-  echo "No Python 3.11 or newer was found. Install one (Debian, Ubuntu: sudo apt install python3 python3-venv), or name one: make book PYTHON=/path/to/python3.12" >&2; exit 1; fi; \
+  echo "No Python 3.11 or newer was found. Install one (Debian, Ubuntu: sudo apt install python3 python3-venv)," >&2; \
+  echo "or name one: make book PYTHON=/path/to/python3.12" >&2; exit 1; \
+fi; \
 if ! $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
-  echo "$(PYTHON) cannot make a virtual environment: its venv or ensurepip module is missing. On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; fi; \
-echo "Making $(1) with $(PYTHON) ..." && \
+  echo "$(PYTHON) cannot make a virtual environment: its venv or ensurepip module is missing." >&2; \
+  echo "Debian, Ubuntu: sudo apt install python3-venv" >&2; exit 1; \
+fi; \
+echo "Making $(1) with $$($(PYTHON) --version) ..."; \
 $(PYTHON) -m venv --clear $(1) && $(1)/bin/python -m pip install --quiet --disable-pip-version-check uv
 endef

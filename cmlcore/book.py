@@ -81,7 +81,7 @@ def add_explore_files(app, pagename, templatename, context, doctree) -> None:
     """Load the explorables' files, on pages that have one."""
     if doctree is None or not any("cml-explorable" in node.get("classes", []) for node in doctree.findall(nodes.raw)):
         return
-    for file in getattr(explore, "static_files", list)():
+    for file in explore.static_files():
         if file.suffix == ".css":
             app.add_css_file(file.name)
         else:
@@ -96,7 +96,7 @@ def copy_files(app, failure) -> None:
     mathjax = next(file for file in metadata.files("sphinx-mathjax-offline") if file.name == MATHJAX)
     shutil.copyfile(mathjax.locate(), static / MATHJAX)
     shutil.copyfile(resources.files("plotly") / "package_data" / "plotly.min.js", static / "plotly.min.js")
-    for file in getattr(explore, "static_files", list)():
+    for file in explore.static_files():
         shutil.copyfile(file, static / file.name)
 
 

@@ -80,22 +80,22 @@ def reached(sources: Iterable[str]) -> set[Path]:
 
 
 def receipts_named(sources: Iterable[str]) -> set[Path]:
-    """The receipts whose name stands in the sources as a string."""
+    """The files of receipts whose name stands in the sources as a string."""
     strings = {
         node.value
         for source in sources
         for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
-    return {file for file in RECEIPTS.glob("*.json") if file.stem in strings}
+    return {file for file in RECEIPTS.glob("*.*") if file.stem in strings}
 
 
-def digest(text: str) -> str:
+def digest(content: str | bytes) -> str:
     """Sixteen hexadecimal digits of SHA-256."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()[:16]
 
 
-def meaning(file: Path) -> str:
+def meaning(file: Path) -> bytes:
     """What counts in a file: all of a receipt; of a module its syntax tree without docstrings, so that comments are free.
 
     Written out by hand, since `ast.dump` differs between versions of Python.
@@ -111,8 +111,8 @@ def meaning(file: Path) -> str:
     def is_docstring(item):
         return isinstance(item, ast.Expr) and isinstance(item.value, ast.Constant) and isinstance(item.value.value, str)
 
-    text = file.read_text(encoding="utf-8")
-    return json.dumps(plain(ast.parse(text))) if file.suffix == ".py" else text
+    content = file.read_bytes()
+    return json.dumps(plain(ast.parse(content))).encode() if file.suffix == ".py" else content
 
 
 def stamp(nb) -> dict[str, str]:

@@ -107,7 +107,7 @@ def test_prose_executes_nothing(executed):
 
 def test_a_changed_module_is_noticed(executed, monkeypatch):
     meaning = notebooks.meaning
-    monkeypatch.setattr(notebooks, "meaning", lambda file: "changed" if file.name == "trees.py" else meaning(file))
+    monkeypatch.setattr(notebooks, "meaning", lambda file: b"changed" if file.name == "trees.py" else meaning(file))
     assert notebooks.changes(executed) == ["cmlcore/trees.py"]
 
 
