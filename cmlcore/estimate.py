@@ -62,7 +62,8 @@ def meta_gradient(estimator: MetaGradient, problem: Problem, theta: Theta, task:
 
 def check_phases(estimate: Estimate) -> Estimate:
     """Return `estimate` unchanged, or raise `Diverged` naming the phase that ran away. Call it outside `jit`."""
-    for name, ended in estimate.info.items():
+    # The free phase first: what went wrong there spoils all others (and jit sorts the names).
+    for name, ended in sorted(estimate.info.items(), key=lambda item: item[0] != "free"):
         if bool(jnp.any(ended.diverged)):
             raise Diverged(
                 f"the {name.replace('_', ' ')} phase diverged: its gradient norm went from "

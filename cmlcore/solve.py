@@ -99,7 +99,10 @@ def until(transform: optax.GradientTransformation, tolerance, max_steps: int) ->
     """Updates on the full task until the gradient's norm is at most `tolerance`, or `max_steps` are taken.
 
     A `while_loop`: it cannot be differentiated in reverse mode, so it goes with every estimator but `unrolled`.
+    Raises ValueError for a negative number of steps.
     """
+    if max_steps < 0:
+        raise ValueError(f"max_steps is {max_steps}; a solver takes 0 or more steps.")
 
     def solve(objective, phi, task, key=None):
         gradient = jax.grad(objective)
