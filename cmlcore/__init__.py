@@ -1,0 +1,18 @@
+"""The contrastive meta-learning rule, its rivals and its models, in JAX.
+
+bilevel      Problem, Task: an inner loss that learning minimizes, an outer loss that judges
+solve        inner solvers: gradient descent, any optax transformation, mini-batches, until a gradient norm
+estimate     Estimate, MetaGradient: the one interface of all estimators; meta_gradient, the checked call
+contrastive  contrastive, symmetric, three_point, matched: learning twice
+implicit     implicit differentiation with cg, neumann, identity (T1-T2), dense
+unroll       backpropagation through training
+meta         the outer loop and the meta-test
+quadratic    problems whose meta-gradient is known in closed form
+diagnostics  agreement, order_in_beta, memory, blind
+models       networks and the complex synapse
+data         sine waves and Omniglot
+explore      figures whose sliders work in Jupyter and on the static page
+runs         the book's full experiments: python -m cmlcore.runs
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,146 @@
+"""The outer loop, the sine tasks and the complex synapse."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cmlcore import trees
+from cmlcore.bilevel import Problem, Task
+from cmlcore.contrastive import contrastive, matched
+from cmlcore.data.sine import AMPLITUDE, INPUT, WIDTHS, mean_squared_error, sine_task, wave
+from cmlcore.estimate import meta_gradient
+from cmlcore.meta import evaluate, meta_start, meta_step, meta_steps, over_tasks
+from cmlcore.models.mlp import init_mlp, mlp
+from cmlcore.models.synapse import Synapses, fixed_pull, learned_pull
+from cmlcore.solve import gradient_descent, minibatch, optimizer, subsample
+
+LOSS = mean_squared_error(mlp)
+SMALL = (1, 5, 1)
+
+
+def tasks(count, seed=0):
+    return jax.vmap(sine_task)(jax.random.split(jax.random.key(seed), count))
+
+
+def test_a_meta_batch_gradient_is_the_mean_over_tasks_not_the_last():
+    problem, theta = fixed_pull(LOSS, 0.1), init_mlp(jax.random.key(1), SMALL)
+    estimator = matched(gradient_descent(0.01, 20), gradient_descent(0.01, 10), 0.1)
+    batch = tasks(3)
+    each = [meta_gradient(estimator, problem, theta, jax.tree.map(lambda x: x[i], batch)).grad for i in range(3)]
+    together = over_tasks(estimator)(problem, theta, batch).grad
+    mean = jax.tree.map(lambda *g: sum(g) / 3, *each)
+    assert float(trees.relative_error(together, mean)) < 1e-4
+    assert float(trees.relative_error(together, each[-1])) > 1e-2
+
+
+def test_steps_in_one_call_equal_single_steps_and_depend_on_the_key():
+    problem, theta = fixed_pull(LOSS, 0.1), init_mlp(jax.random.key(1), SMALL)
+    estimator = matched(gradient_descent(0.01, 10), gradient_descent(0.01, 5), 0.1)
+    outer = optax.adam(0.01)
+    step = meta_step(problem, estimator, outer, sine_task, 4)
+    start = meta_start(theta, outer, jax.random.key(3))
+    together, info = meta_steps(step, 3)(start)
+    one = start
+    for _ in range(3):
+        one, _ = jax.jit(step)(one)
+    assert float(trees.relative_error(together.theta, one.theta)) < 1e-5
+    assert info.value.shape == (3,) and int(together.step) == 3
+    other, _ = meta_steps(step, 3)(start._replace(key=jax.random.key(4)))
+    assert float(trees.relative_error(together.theta, other.theta)) > 1e-4
+
+
+def test_meta_training_reduces_the_error_on_tasks_never_seen():
+    problem, theta = fixed_pull(LOSS, 0.03), init_mlp(jax.random.key(0), (1, 20, 20, 1))
+    problem = fixed_pull(mean_squared_error(lambda p, x: mlp(p, x, jnp.tanh)), 0.03)
+    adam = optax.adam(0.02)
+    solver = optimizer(adam, 50)
+    outer = optax.adam(0.01)
+    steps = meta_steps(meta_step(problem, matched(solver, optimizer(adam, 25), 0.1), outer, sine_task, 10), 60)
+    state, _ = steps(meta_start(theta, outer, jax.random.key(1)))
+    score = lambda phi, theta, query: problem.outer(phi, theta, query)
+    before = evaluate(problem, solver, theta, tasks(50, 9), score).mean()
+    after = evaluate(problem, solver, state.theta, tasks(50, 9), score).mean()
+    assert after < 0.75 * before
+
+
+def test_evaluate_gives_one_number_a_task():
+    problem, theta = fixed_pull(LOSS, 0.1), init_mlp(jax.random.key(1), SMALL)
+    solver = minibatch(optax.sgd(0.01), 5, subsample(4))
+    scores = evaluate(problem, solver, theta, tasks(7), lambda phi, theta, query: LOSS(phi, query), jax.random.key(0))
+    assert scores.shape == (7,)
+
+
+def test_sine_tasks_have_the_ranges_of_the_talk():
+    many = jax.vmap(lambda k: sine_task(k, 10, 15))(jax.random.split(jax.random.key(0), 4000))
+    assert many.support.x.shape == (4000, 10, 1) and many.query.y.shape == (4000, 15, 1)
+    assert INPUT[0] <= many.support.x.min() < -4.99 and 4.99 < many.support.x.max() <= INPUT[1]
+    height = jnp.abs(many.query.y).max()
+    assert 4.9 < height <= AMPLITUDE[1]
+
+
+def test_support_and_query_lie_on_one_wave():
+    x = jnp.linspace(-5, 5, 11)[:, None]
+    np.testing.assert_allclose(wave(2.0, 0.5, x).y, 2 * np.sin(np.asarray(x) + 0.5), rtol=1e-5)
+    task = sine_task(jax.random.key(5), 300, 300)
+    # y = a sin x + b cos x: the same two numbers must explain both sets.
+    solve = lambda p: jnp.linalg.lstsq(jnp.hstack([jnp.sin(p.x), jnp.cos(p.x)]), p.y)[0]
+    np.testing.assert_allclose(solve(task.support), solve(task.query), atol=1e-4)
+
+
+@pytest.mark.parametrize("shots, queries", [(0, 10), (10, 0)])
+def test_an_empty_task_is_refused(shots, queries):
+    with pytest.raises(ValueError, match="at least one of each"):
+        sine_task(jax.random.key(0), shots, queries)
+
+
+def test_the_network_of_the_talk_has_1761_parameters():
+    params = init_mlp(jax.random.key(0), WIDTHS)
+    assert sum(x.size for x in jax.tree.leaves(params)) == 1761
+    assert mlp(params, jnp.zeros((10, 1))).shape == (10, 1)
+
+
+def test_the_pull_is_summed_over_synapses_without_a_half():
+    problem = fixed_pull(lambda phi, data: 0.0, 0.5)
+    phi, omega = {"a": jnp.array([1.0, 2.0])}, {"a": jnp.array([0.0, 0.0])}
+    assert float(problem.inner(phi, omega, None)) == 0.5 * (1 + 4)
+    learned = learned_pull(lambda phi, data: 0.0)
+    theta = Synapses(omega, {"a": jnp.log(jnp.array([0.5, 3.0]))})
+    assert float(learned.inner(phi, theta, None)) == pytest.approx(0.5 * 1 + 3 * 4)
+
+
+def test_a_negative_pull_is_refused():
+    with pytest.raises(ValueError, match="lambda is -0.1.*must not be negative"):
+        fixed_pull(LOSS, -0.1)
+
+
+def test_a_strength_may_be_traced():
+    theta, phi = [jnp.ones(3)], [jnp.zeros(3)]
+    of = jax.jit(lambda s: fixed_pull(lambda phi, data: 0.0, s).inner(phi, theta, None))
+    assert float(of(2.0)) == 6.0
+
+
+def test_the_slow_updates_are_local():
+    """The contrast of a complex synapse needs that synapse's own variables only."""
+    problem = learned_pull(LOSS)
+    omega = init_mlp(jax.random.key(1), SMALL)
+    theta = Synapses(omega, jax.tree.map(lambda x: jnp.full_like(x, -1.0), omega))
+    task, beta = sine_task(jax.random.key(2)), 0.1
+    free_solver, nudged_solver = gradient_descent(0.01, 200), gradient_descent(0.01, 100)
+    got = meta_gradient(contrastive(free_solver, nudged_solver, beta), problem, theta, task)
+    from cmlcore.bilevel import augmented, free
+
+    first = free_solver(free(problem, theta), omega, task).phi
+    second = nudged_solver(augmented(problem, theta, beta), first, task).phi
+    pull = jax.tree.map(jnp.exp, theta.log_lambda)
+    of_omega = jax.tree.map(lambda s, a, b: -2 * s * (b - a) / beta, pull, first, second)
+    of_log = jax.tree.map(lambda s, w, a, b: s * ((b - w) ** 2 - (a - w) ** 2) / beta, pull, omega, first, second)
+    assert float(trees.relative_error(got.grad.omega, of_omega)) < 1e-3
+    assert float(trees.relative_error(got.grad.log_lambda, of_log)) < 1e-3
+
+
+def test_where_phi_starts_is_the_problems_business():
+    problem = Problem(lambda p, t, s: p**2, lambda p, t, q: p, init=lambda theta: theta["start"])
+    theta = {"start": jnp.asarray(3.0)}
+    assert float(gradient_descent(0.1, 0)(lambda p, t: p**2, problem.init(theta), Task()).phi) == 3.0
