@@ -3,10 +3,11 @@
 from cmlcore.explore.drawing import COLORS, Arrow, Axis, Band, Bars, Dots, Drawing, Image, Line, Marker, Panel, Rule, Text
 from cmlcore.explore.explorable import MIME, Explorable, Row
 from cmlcore.explore.knobs import Choice, Knob
+from cmlcore.explore.loops import loops
 from cmlcore.explore.page import render_html, static_files
 from cmlcore.explore.source import grid, traced
 
 __all__ = [
-    "Arrow", "Axis", "Band", "Bars", "COLORS", "Choice", "Dots", "Drawing", "Explorable", "Image", "Knob", "Line", "MIME",
+    "Arrow", "Axis", "Band", "Bars", "COLORS", "Choice", "Dots", "Drawing", "Explorable", "Image", "Knob", "Line", "MIME", "loops",
     "Marker", "Panel", "Row", "Rule", "Text", "grid", "render_html", "static_files", "traced",
 ]
