@@ -5,13 +5,14 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 UV     := UV_LINK_MODE=copy .venv/bin/uv pip install --quiet
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help book test notebooks site test-oldest clean
+.PHONY: help book test notebooks site lab test-oldest clean
 
 help:
 	@echo "make book         install into .venv, execute the notebooks that are out of date, build _build/html"
 	@echo "make test         the whole test suite; every notebook is executed again and its checked numbers compared"
 	@echo "make notebooks    execute the notebooks that are out of date, and no more"
 	@echo "make site         build _build/html from the notebooks as they are"
+	@echo "make lab          open the notebooks in JupyterLab"
 	@echo "make test-oldest  the tests, without the notebooks, with the oldest supported version of everything"
 	@echo "make clean        remove what was built, and the two virtual environments"
 	@echo
@@ -25,6 +26,10 @@ notebooks: .venv/installed
 
 site: .venv/installed
 	@.venv/bin/python -m cmlcore.book
+
+lab: .venv/installed
+	@$(UV) --python .venv/bin/python "jupyterlab>=4,<5"
+	@.venv/bin/python -m jupyterlab book
 
 test: .venv/installed
 	@.venv/bin/python -m pytest $(ARGS)

@@ -107,9 +107,15 @@ def without_thebe(app) -> None:
     app.registry.css_files[:] = [entry for entry in app.registry.css_files if entry[0] != "sphinx-thebe.css"]
 
 
+def name_beside_logo(app, config) -> None:
+    """Show the book's name beside its logo; Jupyter Book has no setting for that."""
+    config.html_theme_options["logo"] = {"text": config.html_title}
+
+
 def setup(app) -> dict:
     """Called by Sphinx."""
     without_thebe(app)
+    app.connect("config-inited", name_beside_logo)
     app.config.mathjax_path = MATHJAX
     app.connect("html-page-context", add_explore_files)
     app.connect("build-finished", copy_files)
