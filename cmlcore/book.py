@@ -3,7 +3,6 @@
 The site asks no other host for anything, works from a folder on a stick, and loads a library only on pages that use it.
 """
 
-import json
 import shutil
 import subprocess
 import sys
@@ -74,7 +73,7 @@ class ExplorableRenderer:
         """The output as a node of the page, or None for any other kind of output."""
         if inline or data.mime_type != "application/vnd.cmlcore.explorable+json":
             return None
-        return [nodes.raw("", explore.render_html(json.loads(data.string)), format="html", classes=["cml-explorable"])]
+        return [nodes.raw("", explore.render_html(data.content), format="html", classes=["cml-explorable"])]
 
 
 def add_explore_files(app, pagename, templatename, context, doctree) -> None:
