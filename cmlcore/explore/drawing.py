@@ -11,15 +11,8 @@ import numpy as np
 
 from cmlcore.explore import say
 
-# Luminance between 0.12 and 0.30: a contrast of at least 3 on white and on near-black; hues after Okabe and Ito (2008).
-COLORS = {
-    "blue": "#2b7cc4",
-    "orange": "#d9660f",
-    "green": "#159570",
-    "purple": "#b4569f",
-    "gray": "#808080",
-    "red": "#d2414b",
-}
+# Each keeps a contrast of 3 on white and on the dark theme, and any two stay apart for every kind of color vision.
+COLORS = {"blue": "#1f6fe5", "orange": "#d9741a", "green": "#0b7d45", "purple": "#cf4fb8", "gray": "#8c8c8c"}
 
 
 @dataclass(frozen=True)
@@ -142,8 +135,8 @@ class Image:
 
 SCALES = {
     "ink": ["#f7f5f0", "#8d8b87", "#1c1b1a"],
-    "blue": ["#eef4fa", "#5d9fd6", "#123f6b"],
-    "both": ["#b8500a", "#f4f2ee", "#1f6aad"],
+    "blue": ["#eef3fc", "#6b9fec", "#103a7a"],
+    "both": ["#b55a0c", "#f4f2ee", "#1f5fc4"],
 }
 
 
@@ -244,6 +237,11 @@ def names(drawing: Drawing) -> set:
 _WORDS = {"label", "color", "text", "anchor", "scale"}
 
 
+def _data(mark):
+    """The fields that take outputs or data."""
+    return {"x", "y", "x0", "y0", "x1", "y1", "z"} | ({"low", "high"} if isinstance(mark, Band) else set())
+
+
 def lower(drawing: Drawing, scopes: list) -> dict:
     """The drawing as plain data for both renderers: axes with range and ticks, primitives with references.
 
@@ -253,6 +251,7 @@ def lower(drawing: Drawing, scopes: list) -> dict:
 
 
 def _lower_panel(panel, scopes):
+    _check(panel, scopes[0])
     image = next((mark for mark in panel.marks if isinstance(mark, Image)), None)
     axes = {}
     for name, axis in (("x", panel.x), ("y", panel.y)):
@@ -273,6 +272,21 @@ def _lower_panel(panel, scopes):
     lowered = {"title": panel.title, "square": panel.square or image is not None, **axes}
     lowered["marks"] = [_pack(p) for mark in panel.marks for p in mark.primitives(lowered)]
     return lowered
+
+
+def _check(panel, scope):
+    """Raises ValueError for data of shapes that do not belong together."""
+    for mark in panel.marks:
+        kind = type(mark).__name__
+        size = {k: np.shape(scope[v] if isinstance(v, str) else v) for k, v in vars(mark).items() if k in _data(mark) and v is not None}
+        told = ", ".join(f"{key} {shape}" for key, shape in size.items())
+        ranks = {len(shape) for shape in size.values()}
+        if isinstance(mark, Image) and (ranks != {2} or 1 in size["z"]):
+            raise ValueError(f"panel {panel.title!r}: an Image takes 2 or more rows and columns, not {told}.")
+        if isinstance(mark, (Line, Dots, Band, Bars)) and (ranks != {1} or len(set(size.values())) > 1):
+            raise ValueError(f"panel {panel.title!r}: a {kind} takes 1-d data of one length, not {told}.")
+        if isinstance(mark, (Marker, Arrow, Text, Rule)) and ranks - {0}:
+            raise ValueError(f"panel {panel.title!r}: a {kind} takes single numbers, not {told}.")
 
 
 def _pack(primitive):

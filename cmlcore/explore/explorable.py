@@ -56,8 +56,8 @@ class Explorable:
         self.sentence = _parse(say)
         start = self.at()
         self.whole = sorted(key for key, value in start.items() if value.dtype.kind in "iub")
-        self.rows = self._check_table(table, start)
         self._check_names(start)
+        self.rows = self._check_table(table, start)
 
     # ---- what it computes
 
@@ -71,11 +71,18 @@ class Explorable:
 
     def describe(self, **settings) -> str:
         """The sentence at these settings."""
-        return say.tell(self.sentence, say.words(self.scope(**settings)))
+        return self.describe_outputs(self.at(**settings), **settings)
+
+    def describe_outputs(self, outputs, **settings) -> str:
+        """The sentence for outputs that were computed elsewhere at these settings: by the page."""
+        return say.tell(self.sentence, say.words(self._knob_words(settings) | outputs))
 
     def table(self, **settings) -> list:
         """The table at these settings: a `Table` of the scalars, and one of each length of 1-d outputs."""
-        outputs = self.at(**settings)
+        return self.tabulate(self.at(**settings))
+
+    def tabulate(self, outputs) -> list:
+        """The table of outputs that were computed elsewhere."""
         scalars = [[row.label, _cell(outputs[row.name], row.unit)] for row in self.rows if outputs[row.name].ndim == 0]
         tables = [Table(["Quantity", "Value"], scalars)] if scalars else []
         for length in dict.fromkeys(len(outputs[row.name]) for row in self.rows if outputs[row.name].ndim == 1):
@@ -96,8 +103,7 @@ class Explorable:
 
     def scope(self, **settings) -> dict:
         """Outputs and knobs by name, as the drawing sees them."""
-        settings = self._complete(settings)
-        return {knob.name: knob.word(settings[knob.name]) for knob in self.knobs} | self.at(**settings)
+        return self._knob_words(settings) | self.at(**settings)
 
     def payload(self) -> dict:
         """All that the page needs, as plain data; `page.render_html` makes the page's part of it."""
@@ -125,6 +131,10 @@ class Explorable:
         for key in settings.keys() - known.keys():
             raise ValueError(f"{self.name} has no knob {key!r}; its knobs are {', '.join(known)}.")
         return known | settings
+
+    def _knob_words(self, settings):
+        settings = self._complete(settings)
+        return {knob.name: knob.word(settings[knob.name]) for knob in self.knobs}
 
     def _check_knobs(self):
         if not re.fullmatch(r"[a-z][a-z0-9-]*", self.name):

@@ -271,7 +271,7 @@
       knobs.forEach((knob, k) => {
         if (isChoice(knob)) return;
         const text = knob.options[indices[k]];
-        controls[k].parentElement.querySelector("output b").textContent = text;
+        controls[k].parentElement.querySelector(".cml-value b").textContent = text;
         controls[k].style.setProperty("--cml-at", `${(100 * indices[k]) / (knob.values.length - 1)}%`);
         controls[k].setAttribute("aria-valuetext", knob.unit ? `${text} ${knob.unit}` : text);
       });

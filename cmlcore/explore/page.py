@@ -102,7 +102,7 @@ def _control(name, knob):
         return f'<div class="cml-knob"><label for="{ident}">{label}</label><select id="{ident}" data-knob="{knob["name"]}">{options}</select></div>'
     return (
         f'<div class="cml-knob"><label for="{ident}">{label}</label>'
-        f'<output for="{ident}"><b>{shown}</b>{f" {unit}" if unit else ""}</output>'
+        f'<span class="cml-value" aria-hidden="true"><b>{shown}</b>{f" {unit}" if unit else ""}</span>'
         f'<input type="range" id="{ident}" data-knob="{knob["name"]}" min="0" max="{len(knob["values"]) - 1}" step="1" '
         f'value="{knob["start"]}" aria-valuetext="{shown}{f" {unit}" if unit else ""}" autocomplete="off"></div>'
     )

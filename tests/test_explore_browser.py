@@ -1,0 +1,371 @@
+"""Explorables on a page, in a real browser, from a local file: no Sphinx, no kernel, no network."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cmlcore import explore
+from cmlcore.explore import Arrow, Axis, Band, Bars, Choice, Dots, Drawing, Explorable, Image, Knob, Line, Marker, Panel, Row, Rule, Text
+from cmlcore.explore import grid
+
+pytestmark = pytest.mark.browser
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+# ---- three explorables: a light program, a heavy one, a grid -----------------------------------------------------------
+
+XS = np.linspace(-2, 3, 41)
+
+
+def bowls(beta, theta):
+    at = (theta + 2 * beta) / (1 + beta)
+    low = (at - theta) ** 2 + beta * (at - 2) ** 2
+    return {"free": (XS - theta) ** 2, "nudged": (XS - theta) ** 2 + beta * (XS - 2) ** 2, "at": at, "low": low}
+
+
+def heavy(steps, rate):
+    """A long descent: some tenths of a second in the page."""
+    weights = jnp.asarray(np.random.default_rng(0).normal(size=(60, 60)) / 60, jnp.float32)
+    matrix = weights @ weights.T + jnp.eye(60)
+    phi = jax.lax.fori_loop(0, steps, lambda i, phi: phi - rate * (matrix @ phi - 1), jnp.zeros(60))
+    return {"phi": phi, "loss": 0.5 * phi @ matrix @ phi - phi.sum(), "ks": jnp.arange(60.0)}
+
+
+def pictures(size, rule, shift):
+    image = jnp.sin(jnp.arange(6.0)[:, None] * size + jnp.arange(8.0) + shift)
+    return {"image": image, "score": jnp.arange(1.0, 5) * size + rule, "best": 4 * size + rule}
+
+
+LIGHT = Explorable(
+    name="bowls",
+    title="Two bowls",
+    compute=bowls,
+    knobs=[Knob("beta", "nudge β", 1e-3, 10, 0.1, log=True, points=65), Knob("theta", "θ", -1, 1, 0, points=21, unit="units")],
+    draw=Drawing(
+        [
+            Panel([Line(XS, "free", label="free"), Line(XS, "nudged", label="nudged", color="orange"), Marker("at", "low")],
+                  x=Axis("φ"), y=Axis("loss", range=(0, 20)), title="Bowls"),
+            Panel([Band(XS, "free", "nudged"), Rule(x="at"), Arrow("theta", 3, "at", 3), Text("at", 10, "{at:.2f}")], x=Axis("φ"), y=Axis("loss")),
+        ]
+    ),
+    say="At β = {beta:.3g} and θ = {theta:.2g} the minimum is {at:.3g}{if at > 1}: past the middle{end}.",
+    table=[Row("at", "minimum"), Row("low", "loss there"), Row("nudged", "loss")],
+)
+HEAVY = Explorable(
+    name="descent",
+    title="A long descent",
+    compute=heavy,
+    knobs=[Knob("steps", "steps T", 0, 40_000, 20_000, points=41, whole=True), Knob("rate", "rate", 1e-6, 1e-4, 1e-5, log=True, points=31)],
+    draw=Drawing([Panel([Dots("ks", "phi")], x=Axis("index"), y=Axis("φ", range=(0, 1)))]),
+    say="After {steps} steps the loss is {loss:.4g}.",
+)
+STORED = Explorable(
+    name="stored",
+    title="A stored grid",
+    compute=pictures,
+    knobs=[Knob("size", "size", 0.1, 1, 0.5, points=7), Choice("rule", "rule", ["one-sided", "symmetric"]), Knob("shift", "shift", 0, 3, 1, points=4, whole=True)],
+    draw=Drawing([Panel([Image("image", -1, 1)]), Panel([Bars(np.arange(1, 5), "score")], x=Axis("k"), y=Axis("score", range=(0, 5)))]),
+    say="The {rule} rule reaches {best:.3g}.",
+    source=grid(),
+)
+ALL = [LIGHT, HEAVY, STORED]
+
+
+# ---- the browser -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not CHROMIUM:
+        if os.environ.get("CI"):
+            pytest.fail("no chromium here, and CI must not skip the browser's tests: apt-get install chromium.")
+        pytest.skip("no chromium here: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield browser
+        browser.close()
+
+
+def write(folder, explorables, policy=""):
+    """A page with nothing but explorables, as a folder of files."""
+    import plotly
+
+    for file in explore.static_files():
+        shutil.copy(file, folder)
+    shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", folder)
+    head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>Explorables</title><link rel='stylesheet' href='page.css'>"
+    theme = "<style>:root{color-scheme:light}[data-theme=dark]{color-scheme:dark}body{margin:8px;background:Canvas;color:CanvasText}</style>"
+    scripts = "<script defer src='program.js'></script><script defer src='page.js'></script>"
+    space = "<div style='height:3000px'></div>"
+    body = space.join(explore.render_html(json.loads(json.dumps(one.payload()))) for one in explorables)
+    (folder / "index.html").write_text(f"<!doctype html><html lang='en'>{head}{policy}{theme}{scripts}<main>{body}</main></html>", encoding="utf-8")
+    return (folder / "index.html").as_uri()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("page"), ALL)
+
+
+@pytest.fixture
+def page(browser):
+    """A page that fails its test for any error in the console and any request but to local files."""
+    page, wrong = browser.new_page(viewport={"width": 900, "height": 800}), []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("request", lambda request: wrong.append(request.url) if not request.url.startswith(("file:", "blob:", "data:")) else None)
+    yield page
+    page.close()
+    assert not wrong
+
+
+def element(page, one):
+    return page.locator(f"#explorable-{one.name}")
+
+
+def settle(page, one, timeout=30_000):
+    """Scroll to an explorable and wait until it shows what its controls say; gives the settings that it shows."""
+    element(page, one).scroll_into_view_if_needed()
+    page.wait_for_function(
+        "name => { const e = document.getElementById('explorable-' + name);"
+        "return e.dataset.shown && e.querySelector('.cml-link').hash === '#' + e.dataset.shown }",
+        arg=one.name,
+        timeout=timeout,
+    )
+    places = page.evaluate("name => document.getElementById('explorable-' + name).explorable.indices", one.name)
+    return {knob.name: knob.positions[place] for knob, place in zip(one.knobs, places)}
+
+
+def outputs(page, one):
+    """What the page computed, by name."""
+    found = page.evaluate(
+        "name => Object.entries(document.getElementById('explorable-' + name).explorable.outputs)"
+        ".map(([key, {shape, data}]) => [key, shape, Array.from(data)])",
+        one.name,
+    )
+    return {key: np.reshape(data, shape) for key, shape, data in found}
+
+
+def drawn(page, one):
+    """The marks that the figure shows, as SVG."""
+    return page.evaluate("name => [...document.querySelectorAll(`#explorable-${name} .cartesianlayer`)].map(e => e.innerHTML).join('')", one.name)
+
+
+def sentence(page, one):
+    return element(page, one).locator(".cml-say").inner_text()
+
+
+def matches(page, one, settings, rtol):
+    """The page's outputs are the package's at these settings, and its sentence and table what the package says of them."""
+    expected = one.at(**settings)
+    found = outputs(page, one)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=rtol, atol=rtol * max(np.abs(value).max(), 1e-30), err_msg=f"{name} at {settings}")
+    found = {name: np.asarray(value, expected[name].dtype) for name, value in found.items()}
+    assert sentence(page, one) == one.describe_outputs(found, **settings)
+    cells = element(page, one).locator(".cml-tables td").all_text_contents()
+    assert cells == [cell for table in one.tabulate(found) for row in table.rows for cell in row]
+
+
+# ---- as a reader meets it ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("one", ALL, ids=lambda one: one.name)
+def test_an_explorable_is_there_and_moves_with_every_knob_by_keyboard(page, address, one):
+    page.goto(address)
+    settings = settle(page, one)
+    assert settings == {knob.name: knob.start for knob in one.knobs}
+    before = drawn(page, one), sentence(page, one)
+    assert len(before[0]) > 500
+    for knob in one.knobs:
+        control = element(page, one).get_by_label(knob.label)
+        control.focus()
+        page.keyboard.press("End" if isinstance(knob, Knob) else "ArrowDown")
+        assert settle(page, one)[knob.name] == knob.positions[-1]
+        after = drawn(page, one), sentence(page, one)
+        assert after[0] != before[0]
+        before = after
+    element(page, one).get_by_role("button", name="Reset").click()
+    assert settle(page, one) == {knob.name: knob.start for knob in one.knobs}
+
+
+@pytest.mark.parametrize("one, rtol", [(LIGHT, 1e-5), (HEAVY, 1e-4), (STORED, 5.1e-4)], ids=lambda v: getattr(v, "name", None))
+def test_the_page_computes_what_the_package_computes(page, address, one, rtol):
+    rng = np.random.default_rng(1)
+    page.goto(address)
+    settle(page, one)
+    for _ in range(6):
+        places = [int(rng.integers(len(knob.positions))) for knob in one.knobs]
+        page.evaluate(
+            "([name, places]) => document.querySelectorAll(`#explorable-${name} [data-knob]`).forEach((e, k) => {"
+            "if (e.tagName === 'SELECT') e.selectedIndex = places[k]; else e.value = places[k];"
+            "e.dispatchEvent(new Event('input', {bubbles: true})) })",
+            [one.name, places],
+        )
+        settings = settle(page, one)
+        assert settings == {knob.name: knob.positions[place] for knob, place in zip(one.knobs, places)}
+        matches(page, one, settings, rtol)
+
+
+def test_a_heavy_figure_leaves_the_slider_free_and_the_last_answer_wins(page, address):
+    page.goto(address)
+    settle(page, HEAVY)
+    slider = element(page, HEAVY).get_by_label("steps T")
+    slider.focus()
+    longest = page.evaluate(
+        """async () => {
+            const slider = document.activeElement, frames = [];
+            const frame = () => new Promise((done) => requestAnimationFrame(done));
+            for (let value = 10; value <= 40; value += 2) {
+                const start = performance.now();
+                slider.value = value;
+                slider.dispatchEvent(new Event('input', {bubbles: true}));
+                frames.push(performance.now() - start);
+                await frame();
+            }
+            return Math.max(...frames);
+        }"""
+    )
+    assert longest < 50  # milliseconds in which the page could not answer; one answer takes longer
+    settings = settle(page, HEAVY)
+    assert settings["steps"] == 40_000
+    matches(page, HEAVY, settings, 1e-4)
+
+
+def test_a_light_figure_answers_within_50_ms(page, address):
+    page.goto(address)
+    settle(page, LIGHT)
+    times = page.evaluate(
+        """async () => {
+            const box = document.getElementById('explorable-bowls'), slider = box.querySelector('input'), times = [];
+            for (let value = 0; value <= 60; value += 3) {
+                const start = performance.now();
+                slider.value = value;
+                slider.dispatchEvent(new Event('input', {bubbles: true}));
+                while (box.explorable.indices[0] !== value) await new Promise((done) => setTimeout(done));
+                times.push(performance.now() - start);
+            }
+            return times;
+        }"""
+    )
+    assert np.quantile(times, 0.25) < 50  # what else runs on the machine only adds
+
+
+def test_a_link_carries_the_settings(page, address):
+    page.goto(address + "#bowls.beta=5&bowls.theta=-0.5&size=0.3")
+    assert settle(page, LIGHT) == {"beta": 4.87, "theta": -0.5}  # the position nearest 5
+    link = element(page, LIGHT).get_by_role("link", name="Link to these settings")
+    copied = link.evaluate("e => e.href")
+    assert settle(page, STORED)["size"] == pytest.approx(0.25, abs=0.06)  # a plain name reaches whoever has such a knob
+    element(page, LIGHT).get_by_role("button", name="Reset").click()
+    settle(page, LIGHT)
+    page.goto(copied)
+    assert settle(page, LIGHT)["theta"] == -0.5
+    page.evaluate("location.hash = '#stored.rule=symmetric&bowls.theta=nonsense'")
+    assert settle(page, STORED)["rule"] == "symmetric"
+    assert settle(page, LIGHT)["theta"] == -0.5
+
+
+def test_a_page_with_one_explorable_has_plain_links(page, tmp_path):
+    page.goto(write(tmp_path, [LIGHT]) + "#beta=1&theta=0.5")
+    assert settle(page, LIGHT) == {"beta": 1, "theta": 0.5}
+    assert element(page, LIGHT).locator(".cml-link").get_attribute("href") == "#beta=1&theta=0.5"
+
+
+def test_plotly_waits_until_a_figure_comes_near(page, tmp_path):
+    address = write(tmp_path, [LIGHT])
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    (tmp_path / "index.html").write_text(text.replace("<main>", "<main><div style='height:4000px'></div>"), encoding="utf-8")
+    page.goto(address)
+    page.wait_for_timeout(300)
+    assert not page.evaluate("Boolean(window.Plotly)")
+    settle(page, LIGHT)
+    assert page.evaluate("Boolean(window.Plotly)")
+
+
+def test_a_screen_reader_hears_name_value_and_sentence(page, address):
+    page.goto(address)
+    settle(page, LIGHT)
+    slider = element(page, LIGHT).get_by_role("slider", name="θ")
+    slider.focus()
+    page.keyboard.press("Home")
+    assert slider.get_attribute("aria-valuetext") == "−1 units"
+    settings = settle(page, LIGHT)
+    status = element(page, LIGHT).get_by_role("status")
+    page.wait_for_function("e => e.textContent", arg=status.element_handle())
+    assert status.text_content() == LIGHT.describe(**settings)
+    assert element(page, LIGHT).get_by_role("img").first.get_attribute("aria-label") == "Bowls; loss over φ; showing free, nudged"
+
+
+@pytest.mark.parametrize("width", [390, 320])
+def test_a_phone_shows_all_of_it(page, address, width):
+    page.set_viewport_size({"width": width, "height": 844})
+    page.goto(address)
+    for one in ALL:
+        settle(page, one)
+        element(page, one).locator("summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for box in page.evaluate("[...document.querySelectorAll('.cml-plot, .cml-plot .main-svg, .cml-knob')].map(e => e.getBoundingClientRect().right)"):
+        assert box <= width
+
+
+def test_figures_follow_the_theme(page, address):
+    page.goto(address)
+    settle(page, LIGHT)
+    color = "getComputedStyle(document.querySelector('.cml-moving .xtick text')).fill"
+    light = page.evaluate(color)
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.wait_for_function(f"{color} !== {json.dumps(light)}")
+    assert page.evaluate(color) == page.evaluate("getComputedStyle(document.querySelector('.cml-explorable')).color")
+
+
+def test_paper_shows_the_default(page, address):
+    page.goto(address + "#bowls.beta=10")
+    settle(page, LIGHT)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    assert sentence(page, LIGHT) == LIGHT.describe()
+    assert element(page, LIGHT).locator(".cml-still svg").first.is_visible()
+    assert not element(page, LIGHT).get_by_role("slider").first.is_visible()
+    page.emulate_media(media="screen")
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert sentence(page, LIGHT) == LIGHT.describe(beta=10)
+
+
+def test_without_scripts_the_default_reads(browser, address):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address)
+    assert sentence(page, STORED) == STORED.describe()
+    assert element(page, STORED).locator("svg").first.is_visible()
+    assert not element(page, STORED).locator("input").first.is_visible()  # nothing that would not answer
+    context.close()
+
+
+@pytest.mark.parametrize("policy", ["script-src 'self' file: blob: 'unsafe-inline'", "script-src 'self' file: 'unsafe-inline'; worker-src 'none'"])
+def test_no_eval_and_no_worker_are_needed(browser, tmp_path, policy):
+    """Under a policy without eval; and where workers are forbidden, the page computes by itself."""
+    page = browser.new_page()
+    page.goto(write(tmp_path, [LIGHT], f'<meta http-equiv="Content-Security-Policy" content="{policy}">'))
+    settings = settle(page, LIGHT)
+    matches(page, LIGHT, settings, 1e-5)
+    page.close()
+
+
+def test_a_missing_library_is_said(browser, tmp_path):
+    address = write(tmp_path, [LIGHT])
+    (tmp_path / "plotly.min.js").unlink()
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_function("document.querySelector('.cml-say').textContent.includes('plotly.min.js did not load')")
+    assert element(page, LIGHT).locator(".cml-still svg").first.is_visible()
+    page.close()
