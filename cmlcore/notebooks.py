@@ -29,10 +29,11 @@ PACKAGE = ROOT / "cmlcore"
 RECEIPTS = PACKAGE / "runs" / "receipts"
 OUTPUT_LIMIT = 300_000  # bytes of stored outputs a notebook
 CHECK_TAG = "nbval-check-output"
+ANSI = r"\x1b\[[0-9;]*m"  # colors for a terminal
 
 
 class Unclean(ValueError):
-    """An output that must not be stored: the message says which cell, what is wrong, and what to do."""
+    """A result that must not be stored: the message says what is wrong, where, and what to do."""
 
 
 # ---- what a notebook depends on -------------------------------------------------------------------------------------
@@ -215,6 +216,7 @@ def execute(nb, folder: Path, progress=lambda number, count: None):
         record_timing=False,
         store_widget_state=False,
         coalesce_streams=True,
+        extra_arguments=["--log-level=40"],
         on_cell_execute=lambda cell, cell_index: progress(cell_index, len(nb.cells)),
     )
     client.execute(env=os.environ | {"CMLCORE_FACE": "page"})
@@ -238,7 +240,8 @@ def write(nb, path: Path) -> None:
 
 def refresh(path: Path, force: bool = False) -> list[str]:
     """Execute the notebook if it is out of date (or `force`), and tidy it in any case; gives what had changed."""
-    stored = nbformat.read(path, as_version=4)
+    text = path.read_text(encoding="utf-8")
+    stored = nbformat.reads(text, as_version=4)
     nb = tidy(stored)
     why = changes(nb) or (["asked for"] if force else [])
     if why:
@@ -253,6 +256,8 @@ def refresh(path: Path, force: bool = False) -> list[str]:
         require_clean(nb, path.name)
         seconds = f"{time.perf_counter() - start:.0f} s"
         print(("\r" if live else "") + f"  executed in {seconds:<20}", flush=True)
+    if path.read_text(encoding="utf-8") != text:
+        raise Unclean(f"{path.name} was edited while it was executed. Run this again.")
     if nb != stored:
         write(nb, path)
     return why
@@ -282,7 +287,8 @@ def main(arguments: list[str] | None = None) -> int:
             refresh(path, chosen.force)
         except (CellExecutionError, Unclean) as error:
             failed += 1
-            print(f"{path.name} keeps its old outputs:\n{error}", file=sys.stderr)
+            text = getattr(error, "traceback", None) or str(error)
+            print(f"{path.name} keeps its old outputs:\n{re.sub(ANSI, '', text)}", file=sys.stderr)
     if not failed:
         print(f"{len(paths)} notebooks, all up to date")
     return int(failed > 0)
