@@ -73,12 +73,12 @@ class ExplorableRenderer:
         """The output as a node of the page, or None for any other kind of output."""
         if inline or data.mime_type != "application/vnd.cmlcore.explorable+json":
             return None
-        return [nodes.raw("", explore.render_html(data.content), format="html", classes=["cml-explorable"])]
+        return [nodes.raw("", explore.render_html(data.content), format="html", classes=["explorable"])]
 
 
 def add_explore_files(app, pagename, templatename, context, doctree) -> None:
     """Load the explorables' files, on pages that have one."""
-    if doctree is None or not any("cml-explorable" in node.get("classes", []) for node in doctree.findall(nodes.raw)):
+    if doctree is None or not any("explorable" in node.get("classes", []) for node in doctree.findall(nodes.raw)):
         return
     for file in explore.static_files():
         if file.suffix == ".css":

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 import yaml
 
-from cmlcore import book
+from cmlcore import book, explore
 from cmlcore.notebooks import ROOT
 
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "link": "href"}
@@ -86,6 +86,25 @@ def test_links_within_the_book_lead_somewhere(pages):
             if not target.exists() or (anchor and target in pages and unquote(anchor) not in pages[target].anchors):
                 dead.append((page.path.name, link))
     assert dead == []
+
+
+def test_only_pages_with_explorables_load_their_scripts(pages):
+    for page in pages.values():
+        scripts = {Path(urlsplit(load).path).name for load in page.loads}
+        own = {file.name for file in explore.static_files()}
+        assert own & scripts == (own if 'class="cml-explorable"' in page.text else set()), page.path.name
+        assert "plotly.min.js" not in scripts, "plotly is loaded by page.js, when a figure comes into view"
+
+
+def test_launch_buttons_and_citation_name_the_book_s_own_repository(pages):
+    repository = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]
+    slug = urlsplit(repository["url"]).path
+    for path in (ROOT / "book").glob("*.ipynb"):
+        page = next(page for page in pages.values() if page.path.stem == path.stem)
+        colab = [link for link in page.links if "colab.research.google.com" in link]
+        assert colab == [f"https://colab.research.google.com/github{slug}/blob/{repository['branch']}/book/{path.name}"]
+        assert any(link.endswith(f"_sources/book/{path.name}") for link in page.links), "no download button"
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["repository-code"] == repository["url"]
 
 
 def test_every_output_was_drawn(pages):
