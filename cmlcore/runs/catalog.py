@@ -16,7 +16,7 @@ CATALOG = (
     Experiment(
         "sine-cml-full",
         "Sine waves: the contrastive rule with a matched control, full-batch inner learning.",
-        sine.Contrastive(300, 150, 0.01, 1, 0, 0.1, 0.03, 1000, 25, 0.01, 1.0),
+        sine.Contrastive(300, 150, 0.01, 1, 0, 0.1, 0.1, 1000, 25, 0.01, 1.0),
         sine.train_matched,
         SEEDS,
         ERROR,
@@ -26,7 +26,7 @@ CATALOG = (
     Experiment(
         "sine-cml-minibatch",
         "Sine waves: the contrastive rule with a matched control, mini-batch inner learning.",
-        sine.Contrastive(300, 150, 0.01, 1, 10, 0.3, 0.1, 1000, 25, 0.01, 1.0),
+        sine.Contrastive(300, 150, 0.01, 1, 10, 1.0, 0.3, 1000, 25, 0.01, 1.0),
         sine.train_matched,
         SEEDS,
         ERROR,
@@ -36,7 +36,7 @@ CATALOG = (
     Experiment(
         "sine-one-sided",
         "Sine waves: as the first row, but the end of the free phase is the reference, as published.",
-        sine.Contrastive(300, 150, 0.01, 1, 0, 0.1, 0.03, 1000, 25, 0.01, 1.0),
+        sine.Contrastive(300, 150, 0.01, 1, 0, 0.1, 0.1, 1000, 25, 0.01, 1.0),
         sine.train_one_sided,
         SEEDS,
         ERROR,
@@ -55,8 +55,8 @@ CATALOG = (
     ),
     Experiment(
         "sine-maml",
-        "Sine waves: MAML, backpropagation through ten inner steps.",
-        sine.Maml(10, 0.01, 1000, 25, 0.003, 10.0),
+        "Sine waves: MAML, backpropagation through twenty inner steps.",
+        sine.Maml(20, 0.002, 1000, 25, 0.01, 10.0),
         sine.train_maml,
         SEEDS,
         ERROR,
