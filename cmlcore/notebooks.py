@@ -130,6 +130,8 @@ def stamp(nb) -> dict[str, str]:
 def changes(nb) -> list[str]:
     """What changed since the notebook was executed, by name; empty while its outputs are up to date."""
     stored, now = nb.metadata.get("cmlcore", {}).get("stamp", {}), stamp(nb)
+    if not stored:
+        return ["never executed by make notebooks"]
     return [name for name in now | stored if stored.get(name) != now.get(name)]
 
 
