@@ -110,7 +110,7 @@
 
   const UNARY = {
     neg: (x) => -x, sign: Math.sign, floor: Math.floor, ceil: Math.ceil, is_finite: (x) => (isFinite(x) ? 1 : 0),
-    exp: Math.exp, exp2: (x) => Math.pow(2, x), log: Math.log, log1p: Math.log1p, expm1: Math.expm1, tanh: Math.tanh,
+    exp: Math.exp, exp2: (x) => Math.pow(2, x), log: Math.log, log2: Math.log2, log1p: Math.log1p, expm1: Math.expm1, tanh: Math.tanh,
     logistic: (x) => 1 / (1 + Math.exp(-x)), sin: Math.sin, cos: Math.cos, tan: Math.tan, asin: Math.asin,
     acos: Math.acos, atan: Math.atan, sinh: Math.sinh, cosh: Math.cosh, asinh: Math.asinh, acosh: Math.acosh,
     atanh: Math.atanh, sqrt: Math.sqrt, rsqrt: (x) => 1 / Math.sqrt(x), cbrt: Math.cbrt, erf, erfc, erf_inv: erfInv,
@@ -229,6 +229,7 @@
       case "or": return [BINARY.or, 0];
       case "xor": return [BINARY.xor, 0];
       case "logsumexp": return [(a, b) => { const m = Math.max(a, b); return m === -Infinity ? m : m + Math.log1p(Math.exp(-Math.abs(a - b))); }, -Infinity];
+      case "sub": return [BINARY.sub, 0];
       case "set": return [(a, b) => b, 0];
     }
   }
@@ -721,9 +722,13 @@
 
   // Control flow.
 
-  /** Steps that copy `values` into `targets`, none written before it was read. */
-  function exchange(plan, targets, values, scratch) {
+  /** Steps that copy `values` into `targets`, none written before it was read; of a batch, the members that `goOn`. */
+  function exchange(plan, targets, values, scratch, goOn = [1]) {
     const steps = [], late = [];
+    const copy = goOn.length === 1 ? copyTo : (target, { data }) => {
+      const n = target.length / goOn.length, single = data.length === 1;
+      return () => { for (let i = 0; i < target.length; i++) if (goOn[Math.floor(i / n)]) target[i] = data[single ? 0 : i]; };
+    };
     values.forEach((v, i) => {
       const target = targets[i].data;
       if (v.data === target) return;
@@ -731,8 +736,8 @@
         const kept = plan.alloc(targets[i].type);
         scratch.push(kept);
         steps.push(copyTo(kept.data, v));
-        late.push(copyTo(target, kept));
-      } else late.push(copyTo(target, v));
+        late.push(copy(target, kept));
+      } else late.push(copy(target, v));
     });
     return [...steps, ...late];
   }
@@ -779,12 +784,12 @@
     const start = state.map((v, k) => copyTo(v.data, ins[first + second + k]));
     const test = plan.block(condition, [...ins.slice(0, first), ...state]), goOn = test.outputs[0].data;
     const body = plan.block(index, [...ins.slice(first, first + second), ...state]);
-    const next = exchange(plan, state, body.outputs, scratch);
+    const next = exchange(plan, state, body.outputs, scratch, goOn);
     test.done();
     body.done();
     plan.step(() => {
       runSteps(start);
-      for (runSteps(test.steps); goOn[0]; runSteps(test.steps)) {
+      for (runSteps(test.steps); goOn.includes(1); runSteps(test.steps)) {
         runSteps(body.steps);
         runSteps(next);
       }

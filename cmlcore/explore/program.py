@@ -34,7 +34,14 @@ DTYPES = {"float32": "f32", "float64": "f64", "int32": "i32", "int64": "i64", "u
 
 
 class Unsupported(NotImplementedError):
-    """A function uses something that the page cannot compute; the message names it and the line that used it."""
+    """A function uses something that the page cannot compute; the message names it and the line that used it.
+
+    Made of `what` and `advice`; the place goes between them, once the nearest equation that knows its line is found.
+    """
+
+    def __init__(self, what: str, advice: str, place: str = ""):
+        super().__init__(f"{what}{place}{advice}")
+        self.what, self.advice, self.place = what, advice, place
 
 
 def export(fn: Callable, **inputs) -> dict:
@@ -112,12 +119,12 @@ class _Constants:
         return self.arrays[-1 - operand]
 
 
-def _type(aval, eqn=None) -> Type:
+def _type(aval) -> Type:
     name = str(aval.dtype)
+    if name.startswith("key<"):
+        raise Unsupported("the page has no random keys", DRAW_BEFORE)
     if name not in DTYPES:
-        if name.startswith("key<"):
-            raise Unsupported(_random_advice("a random key", eqn))
-        raise Unsupported(f"the page has no dtype {name}{_where(eqn)}. It has {', '.join(DTYPES)}.")
+        raise Unsupported(f"the page has no dtype {name}", f". It has {', '.join(DTYPES)}.")
     return Type(DTYPES[name], tuple(int(d) for d in aval.shape))
 
 
@@ -189,7 +196,10 @@ class _Body:
             env[var] = self.constants.add(np.asarray(value), type_)
         env.update(zip(jaxpr.invars, arguments, strict=True))
         for eqn in jaxpr.eqns:
-            outputs = self.equation(eqn, [read(atom) for atom in eqn.invars])
+            try:
+                outputs = self.equation(eqn, [read(atom) for atom in eqn.invars])
+            except Unsupported as error:
+                raise error if error.place else Unsupported(error.what, error.advice, _place(eqn)) from None
             env.update(zip(eqn.outvars, outputs, strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
@@ -201,20 +211,19 @@ class _Body:
         if name == "custom_linear_solve":
             return self.inline(*_open(params["jaxprs"].solve), _linear_solve_arguments(params, operands))
         if name in RANDOM:
-            raise Unsupported(_random_advice(f"`{name}`", eqn))
-        types = [_type(v.aval, eqn) for v in eqn.outvars]
-        if name in CONTROL:
-            return CONTROL[name](self, eqn, operands, types)
+            raise Unsupported(f"the page cannot draw random numbers: `{name}`", DRAW_BEFORE)
+        types = [_type(v.aval) for v in eqn.outvars]
+        if name in COMPOSED:
+            return COMPOSED[name](self, eqn, operands, types)
         if name in SAME or _changes_nothing(self, name, params, operands, types):
             return [self.reshape(x, t) for x, t in zip(operands, types, strict=True)]
         if name not in PRIMITIVES:
-            raise Unsupported(
-                f"the page cannot compute `{name}`{_where(eqn)}. Compute that part in Python before exporting, "
-                "or add the primitive to cmlcore/explore/program.py and program.js."
-            )
+            raise Unsupported(f"the page cannot compute `{name}`", ADD_IT)
         if all(x < 0 for x in operands) and operands and all(t.size == 1 for t in types):
             return self.fold(eqn, operands, types)
-        return self.emit(RENAMED.get(name, name), operands, types, PRIMITIVES[name](params, self, operands))
+        if name == "integer_pow" and params["y"] == 2:
+            return self.emit("square", operands, types)
+        return self.emit(RENAMED.get(name, name), operands, types, PRIMITIVES[name](params))
 
     def fold(self, eqn, operands, types) -> list[int]:
         """Do an operation on constants now."""
@@ -227,7 +236,7 @@ class _Body:
 
 CALLS = {
     "jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
-    "checkpoint", "remat", "remat2",
+    "checkpoint", "remat", "remat2", "composite",
 }  # fmt: skip
 
 RANDOM = {
@@ -238,28 +247,29 @@ RANDOM = {
 # Same numbers, perhaps under another shape.
 SAME = {
     "stop_gradient", "copy", "copy_p", "optimization_barrier", "device_put", "pvary", "name", "real",
-    "reshape", "squeeze", "expand_dims", "sharding_constraint",
+    "reshape", "squeeze", "expand_dims", "sharding_constraint", "reshard", "with_memory_space_constraint", "tie",
 }  # fmt: skip
 
 ELEMENTWISE = {
-    "neg", "sign", "floor", "ceil", "is_finite", "exp", "exp2", "log", "log1p", "expm1", "tanh", "logistic", "sin", "cos",
+    "neg", "sign", "floor", "ceil", "is_finite", "exp", "exp2", "log", "log2", "log1p", "expm1", "tanh", "logistic", "sin", "cos",
     "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "sqrt", "rsqrt", "cbrt", "erf", "erfc",
     "erf_inv", "lgamma", "digamma", "abs", "square", "one_minus_square", "not", "add", "add_any", "sub", "mul", "div",
     "rem", "max", "min", "pow", "atan2", "and", "or", "xor", "eq", "ne", "lt", "le", "gt", "ge", "shift_left",
     "shift_right_logical", "shift_right_arithmetic", "select_n", "clamp",
 }  # fmt: skip
 
-RENAMED = {"add_any": "add", "scatter-add": "scatter", "scatter-mul": "scatter", "scatter_add": "scatter",
-           "scatter_mul": "scatter", "scatter_min": "scatter", "scatter_max": "scatter"}  # fmt: skip
+UPDATES = {"scatter": "set", "scatter-add": "add", "scatter-sub": "sub", "scatter-mul": "mul", "scatter-min": "min",
+           "scatter-max": "max"}  # fmt: skip
+RENAMED = {"add_any": "add", **{name: "scatter" for name in UPDATES}}
 
 
-def _nothing(params, body, operands):
+def _nothing(params):
     return {}
 
 
 def _keep(*names):
     """Keep these parameters under their own names, tuples as lists."""
-    return lambda params, body, operands: {name: _plain(params[name]) for name in names}
+    return lambda params: {name: _plain(params[name]) for name in names}
 
 
 def _plain(value):
@@ -270,17 +280,17 @@ def _is_int(value):
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
-def _slice(params, body, operands):
+def _slice(params):
     strides = params["strides"] or [1] * len(params["start_indices"])
     return {"start": _plain(params["start_indices"]), "strides": _plain(strides)}
 
 
-def _dot(params, body, operands):
+def _dot(params):
     (contract_a, contract_b), (batch_a, batch_b) = params["dimension_numbers"]
     return {"contract": [_plain(contract_a), _plain(contract_b)], "batch": [_plain(batch_a), _plain(batch_b)]}
 
 
-def _gather(params, body, operands):
+def _gather(params):
     d = params["dimension_numbers"]
     fill = params["fill_value"]
     return {
@@ -290,12 +300,12 @@ def _gather(params, body, operands):
         "batch": [_plain(d.operand_batching_dims), _plain(d.start_indices_batching_dims)],
         "sizes": _plain(params["slice_sizes"]),
         "mode": _mode(params),
-        "fill": None if fill is None else float(fill),
+        "fill": None if fill is None or fill != fill else float(fill),
     }
 
 
 def _scatter(update):
-    def params_of(params, body, operands):
+    def params_of(params):
         d = params["dimension_numbers"]
         return {
             "offset": _plain(d.update_window_dims),
@@ -317,34 +327,28 @@ def _mode(params) -> str:
 PRIMITIVES: dict[str, Callable] = {
     **{name: _nothing for name in ELEMENTWISE},
     "integer_pow": _keep("y"),
-    "round": lambda p, *_: {"even": int(p["rounding_method"]) == 1},
+    "round": lambda p: {"even": int(p["rounding_method"]) == 1},
     "convert_element_type": _nothing,
-    "broadcast_in_dim": lambda p, *_: {"dims": _plain(p["broadcast_dimensions"])},
+    "broadcast_in_dim": lambda p: {"dims": _plain(p["broadcast_dimensions"])},
     "transpose": _keep("permutation"),
     "concatenate": _keep("dimension"),
-    "split": lambda p, *_: {"sizes": _plain(p["sizes"]), "axis": p["axis"]},
-    "pad": lambda p, *_: {"padding": _plain(p["padding_config"])},
+    "split": lambda p: {"sizes": _plain(p["sizes"]), "axis": p["axis"]},
+    "pad": lambda p: {"padding": _plain(p["padding_config"])},
     "rev": _keep("dimensions"),
     "slice": _slice,
     "iota": _keep("dimension"),
     "dynamic_slice": _nothing,
     "dynamic_update_slice": _nothing,
     "gather": _gather,
-    "scatter": _scatter("set"),
-    "scatter-add": _scatter("add"),
-    "scatter_add": _scatter("add"),
-    "scatter-mul": _scatter("mul"),
-    "scatter_mul": _scatter("mul"),
-    "scatter_min": _scatter("min"),
-    "scatter_max": _scatter("max"),
+    **{name: _scatter(update) for name, update in UPDATES.items()},
     **{f"reduce_{name}": _keep("axes") for name in ("sum", "prod", "max", "min", "and", "or", "xor")},
     **{name: _keep("axes") for name in ("argmax", "argmin")},
     **{name: _keep("axis", "reverse") for name in ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")},
-    "sort": lambda p, *_: {"axis": int(p["dimension"]), "keys": int(p["num_keys"])},
+    "sort": lambda p: {"axis": int(p["dimension"]), "keys": int(p["num_keys"])},
     "dot_general": _dot,
     "lu": _nothing,
     "cholesky": _nothing,
-    "triangular_solve": lambda p, *_: {
+    "triangular_solve": lambda p: {
         "left": p["left_side"], "lower": p["lower"], "transpose": p["transpose_a"], "unit": p["unit_diagonal"]
     },  # fmt: skip
 }
@@ -377,7 +381,7 @@ def _linear_solve_arguments(params, operands):
     return operands[start : start + lengths.solve] + operands[start + lengths.solve + lengths.transpose_solve :]
 
 
-# --- Control flow -----------------------------------------------------------------------------------------------------
+# --- Control flow, and primitives that are written with others ---------------------------------------------------------
 
 
 def _known(operands):
@@ -424,7 +428,48 @@ def _cond(body: _Body, eqn, operands, types) -> list[int]:
     return body.emit("cond", [index, *kept], types, {}, functions)
 
 
-CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
+def _stack(body: _Body, eqn, operands, types) -> list[int]:
+    axis = int(eqn.params["axis"])
+    wide = Type(types[0].dtype, (*types[0].shape[:axis], 1, *types[0].shape[axis + 1 :]))
+    return body.emit("concatenate", [body.reshape(x, wide) for x in operands], types, {"dimension": axis})
+
+
+def _unstack(body: _Body, eqn, operands, types) -> list[int]:
+    axis, shape = int(eqn.params["axis"]), body.type(operands[0]).shape
+    thin = Type(types[0].dtype, (*shape[:axis], 1, *shape[axis + 1 :]))
+    start = lambda i: {"start": [i * (d == axis) for d in range(len(shape))], "strides": [1] * len(shape)}  # noqa: E731
+    return [body.reshape(body.emit("slice", operands, [thin], start(i))[0], t) for i, t in enumerate(types)]
+
+
+def _tile(body: _Body, eqn, operands, types) -> list[int]:
+    dtype, shape = body.type(operands[0])
+    repeated = Type(dtype, tuple(n for pair in zip(eqn.params["reps"], shape, strict=True) for n in pair))
+    dims = {"dims": list(range(1, 2 * len(shape), 2))}
+    return [body.reshape(body.emit("broadcast_in_dim", operands, [repeated], dims)[0], types[0])]
+
+
+def _polynomial(body: _Body, eqn, operands, types) -> list[int]:
+    x, *coefficients = operands
+    *rest, value = coefficients
+    for c in reversed(rest):
+        value = body.emit("add", [body.emit("mul", [value, x], types)[0], c], types)[0]
+    return [value]
+
+
+def _empty(body: _Body, eqn, operands, types) -> list[int]:
+    return [body.constants.add(np.zeros(t.shape, v.aval.dtype), t) for t, v in zip(types, eqn.outvars, strict=True)]
+
+
+def _platform_index(body: _Body, eqn, operands, types) -> list[int]:
+    """Where code differs by platform, the page takes what is meant for any, else what is meant for a CPU."""
+    platforms = eqn.params["platforms"]
+    chosen = platforms.index(None) if None in platforms else next(i for i, p in enumerate(platforms) if "cpu" in p)
+    return [body.constants.add(np.int32(chosen), types[0])]
+
+
+COMPOSED = {"scan": _scan, "while": _while, "cond": _cond, "stack": _stack, "unstack": _unstack, "tile": _tile,
+            "polynomial": _polynomial, "empty": _empty, "empty2": _empty,
+            "platform_index": _platform_index}  # fmt: skip
 
 
 # --- Dropping what no output needs ------------------------------------------------------------------------------------
@@ -562,7 +607,8 @@ class _Writer:
                 "inputs": [self.type(t) for t in function.inputs],
                 "ops": [self.op(op) for op in function.ops],
                 "outputs": [self.operand(x) for x in function.outputs],
-            }
+            },
+            allow_nan=False,
         )
         return self.functions.setdefault(text, len(self.functions))
 
@@ -587,16 +633,18 @@ class _Writer:
 # --- Saying where -----------------------------------------------------------------------------------------------------
 
 
-def _random_advice(what: str, eqn) -> str:
-    return (
-        f"{what} draws random numbers{_where(eqn)}, and the page has none. Draw them in Python before exporting and let "
-        "the function close over them as constants, so that page and package see the same numbers."
-    )
+DRAW_BEFORE = (
+    ". Draw them in Python before exporting and let the function close over them as constants, so that page and package "
+    "see the same numbers."
+)
+ADD_IT = (
+    ". Compute that part in Python before exporting, or add the primitive to cmlcore/explore/program.py and program.js."
+)
 
 
-def _where(eqn) -> str:
-    """` (at file.py:12: code)`, the innermost line outside jax that made this equation."""
-    trace = None if eqn is None else eqn.source_info.traceback
+def _place(eqn) -> str:
+    """` (at file.py:12: code)`, the innermost line outside jax that made this equation; nothing if jax kept none."""
+    trace = eqn.source_info.traceback
     if trace is None:
         return ""
     home = os.path.dirname(jax.__file__) + os.sep

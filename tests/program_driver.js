@@ -1,0 +1,20 @@
+/* Runs many exported programs in one process: node program_driver.js program.js cases.json > results.json.
+ * Numbers travel as base64 of their bytes, so that comparisons are exact. In a page, call `answer` directly. */
+function answer(CMLProgram, cases) {
+  const bytes = (data) => { let s = ""; new Uint8Array(data.buffer).forEach((b) => (s += String.fromCharCode(b))); return btoa(s); };
+  return cases.map(({ program, inputs }) => {
+    try {
+      const run = CMLProgram.compile(program), results = inputs.map(run); // later settings must not see earlier ones
+      return results.map((result) => Object.fromEntries(Object.entries(result).map(([name, { shape, dtype, data }]) =>
+        [name, { shape, dtype, data: bytes(data) }])));
+    } catch (error) {
+      return { error: String(error) };
+    }
+  });
+}
+
+if (typeof process !== "undefined" && process.argv[2]) {
+  const fs = require("fs");
+  const cases = JSON.parse(fs.readFileSync(process.argv[3], "utf8"));
+  process.stdout.write(JSON.stringify(answer(require(process.argv[2]), cases)));
+}
