@@ -44,7 +44,7 @@ def make(compute=slide, **changes):
 
 SCOPE = {"x": 0.1234, "tiny": -1.26e-5, "n": 1234567, "zero": 0.0, "half": 2.5, "rule": "matched", "big": 3.0e8}
 SENTENCES = [
-    ("{x:.2g} {x:.1f} {x:.1%} {x}", "0.12 0.1 12.3 % 0.123"),
+    ("{x:.2g} {x:.1f} {x:.1%} {x}", "0.12 0.1 12.3\u00a0% 0.123"),
     ("{half:.0f} {half:d} {zero:.1f} {zero:.2g}", "3 3 0.0 0"),
     ("{tiny:.2g} {tiny} {tiny:.1f}", "−1.3 × 10⁻⁵ −1.26 × 10⁻⁵ 0.0"),
     ("{n:d} {n} {big}", "1234567 1.23 × 10⁶ 3 × 10⁸"),

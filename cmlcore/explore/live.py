@@ -21,7 +21,7 @@ def live(explorable):
         settings = {name: slider.value for name, slider in sliders.items()}
         try:
             pictures.value = _pictures(explorable, settings)
-            sentence.value = f"<p>{html.escape(explorable.describe(**settings))}</p>"
+            sentence.value = f'<p style="line-height:1.5">{html.escape(explorable.describe(**settings))}</p>'
             table.value = page.table_html(explorable.table(**settings))
         except ValueError as problem:
             sentence.value = f"<p><b>{html.escape(str(problem))}</b></p>"
@@ -57,4 +57,4 @@ def _pictures(explorable, settings):
         f"{picture.svg(panel, scope, explorable.lowered['height'])}</div>"
         for panel in explorable.lowered["panels"]
     ]
-    return f'<div style="display:flex;flex-wrap:wrap;gap:16px">{"".join(panels)}</div>'
+    return f'<div style="display:flex;flex-wrap:wrap;align-items:end;gap:16px">{"".join(panels)}</div>'

@@ -31,7 +31,7 @@
   function show(value, kind = "", digits = 0) {
     if (typeof value === "string") return value;
     if (!Number.isFinite(value)) return "not finite";
-    if (kind === "%") return fixed(value * 100, digits) + " %";
+    if (kind === "%") return fixed(value * 100, digits) + "\u00a0%";
     if (kind === "f") return fixed(value, digits);
     if (kind === "" && Number.isInteger(value) && Math.abs(value) < 1e6) return fixed(value, 0);
     return significant(value, kind ? digits : 3);
@@ -209,10 +209,10 @@
     }),
   };
 
-  function axis({ title, range, log, ticks }, ink) {
+  function axis({ range, log, ticks }, ink) {
     return {
       type: log ? "log" : "linear", range: log ? range.map(Math.log10) : range, autorange: false, fixedrange: true,
-      title: { text: title, standoff: 6, font: { size: 13, color: ink } }, tickvals: ticks.map(([value]) => value), ticktext: ticks.map(([, text]) => text),
+      tickvals: ticks.map(([value]) => value), ticktext: ticks.map(([, text]) => text),
       ticks: "outside", ticklen: 4, tickcolor: "rgba(0,0,0,0)", tickfont: { size: 12 }, showline: false, zeroline: false, gridcolor: "rgba(128,128,128,.25)", color: ink,
     };
   }
@@ -243,6 +243,7 @@
     const controls = knobs.map((knob) => element.querySelector(`[data-knob="${knob.name}"]`));
     const plots = [...element.querySelectorAll(".cml-moving")];
     const written = { say: part("say").textContent, tables: part("tables").innerHTML };
+    const states = [];
     let ask = null, shown = null, spoken = null;
 
     const isChoice = (knob) => typeof knob.values[0] === "string";
@@ -309,6 +310,9 @@
       const ink = getComputedStyle(element).color;
       plots.forEach((plot, p) => {
         const [data, layout] = figure(drawing.panels[p], shown.scope, ink);
+        const state = ink + JSON.stringify(data);
+        if (state === states[p]) return; // this panel does not follow the knob that moved
+        states[p] = state;
         window.Plotly.react(plot, data, layout, { displayModeBar: false, responsive: true, doubleClick: false });
       });
     }

@@ -78,9 +78,14 @@ def _panels(payload, figure):
     return "".join(
         f'<figure class="cml-panel"><figcaption>{head_html(panel)}</figcaption>'
         f'<div class="cml-plot" role="img" aria-label="{html.escape(_spoken(panel))}">'
-        f'<div class="cml-still">{still}</div><div class="cml-moving"></div></div></figure>'
+        f'<div class="cml-still">{still}</div><div class="cml-moving"></div>{_titles(panel)}</div></figure>'
         for panel, still in zip(figure["drawing"]["panels"], payload["pictures"])
     )
+
+
+def _titles(panel):
+    """Titles of the axes beside the moving figure: plotly would measure them anew at every move, half of its time."""
+    return "".join(f'<div class="cml-axis-{name}">{html.escape(panel[name]["title"])}</div>' for name in ("x", "y") if panel[name]["title"])
 
 
 def _spoken(panel):

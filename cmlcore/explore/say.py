@@ -164,7 +164,7 @@ def show(value, kind: str = "", digits: int = 0) -> str:
         return value
     value = float(value)
     if kind == "%":
-        return _fixed(value * 100, digits) + " %"
+        return _fixed(value * 100, digits) + "\N{NO-BREAK SPACE}%"
     if kind == "f":
         return _fixed(value, digits)
     if kind == "" and value.is_integer() and abs(value) < 1e6:
