@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cmlcore.bilevel import Diverged
 from cmlcore.runs import receipts
 from cmlcore.runs.catalog import CATALOG, find
 from cmlcore.runs.experiment import Experiment, Training, fingerprint, run_seed, write_atomically
@@ -110,6 +111,17 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         run_seed(walk(), 0, tmp_path, report=quiet)
 
 
+def test_a_training_that_runs_away_is_named_and_keeps_its_last_good_state(tmp_path):
+    def build(settings):
+        training = random_walk(settings)
+        blow_up = lambda state: (state, {"size": jnp.where(state[0][0] == 1, 1.0, jnp.nan)})
+        return training._replace(advance=lambda s: ((s[0] + 1, s[1]), blow_up(s)[1]))
+
+    with pytest.raises(Diverged, match="size not finite in chunk 2"):
+        run_seed(walk()._replace(build=build), 0, tmp_path, report=quiet)
+    assert (tmp_path / "walk-0.npz").exists()
+
+
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "receipt.json"
     target.write_text("old")
@@ -167,3 +179,25 @@ def test_names_are_unique_and_settings_are_plain_numbers():
 def test_the_command_lists_the_experiments():
     done = subprocess.run([sys.executable, "-m", "cmlcore.runs"], capture_output=True, text=True, check=True)
     assert all(e.name in done.stdout for e in CATALOG)
+
+
+SINE = [experiment.name for experiment in CATALOG if experiment.name.startswith("sine-")]
+
+
+@pytest.mark.parametrize("name", SINE)
+def test_a_committed_receipt_is_whole_and_of_the_experiment_as_it_stands(name):
+    receipt = receipts.read(name)
+    experiment = find(name)
+    assert tuple(receipt["seeds"]) == experiment.seeds and len(receipt["seeds"]) >= 5
+    assert receipt["result"]["tasks"] == 1000 and np.isfinite(receipt["result"]["mean"])
+    assert len(receipt["seconds"]) == len(experiment.seeds) and receipt["device"] and receipt["versions"]["jax"]
+
+
+@pytest.mark.parametrize("name", ["sine-cml-full", "sine-maml"])
+def test_the_code_still_does_what_the_receipt_says(name):
+    """The first chunk of seed 0 again: a change of the code that alters results must raise the experiment's revision."""
+    experiment = find(name)
+    training = experiment.build(experiment.settings)
+    _, info = training.advance(training.start(0))
+    recorded = receipts.read(name)["curve"]["outer_loss"][0][0]
+    assert float(info["outer_loss"]) == pytest.approx(recorded, rel=0.05)
