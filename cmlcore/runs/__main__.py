@@ -41,8 +41,8 @@ def _work(name: str, seed: int, folder: Path, deadline: float, out: Path) -> int
 
 
 def _environment() -> dict[str, str]:
-    """One thread a worker: seeds run side by side, and a sum's order does not depend on the number of cores."""
-    flags = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+    """A worker's: matrix products on one thread, because seeds run side by side and share the cores."""
+    flags = "--xla_cpu_multi_thread_eigen=false"
     return os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip(), "PYTHONUNBUFFERED": "1"}
 
 

@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cmlcore.bilevel import Diverged
+
 
 class Training(NamedTuple):
     """What one seed does, built from an experiment's settings.
@@ -146,6 +148,11 @@ def run_seed(
             report(f"{experiment.name} seed {seed}: time is up; saved at chunk {chunk} of {training.chunks}")
             return None
         state, info = jax.block_until_ready(training.advance(state))
+        if lost := [name for name, value in info.items() if not jnp.isfinite(value)]:
+            raise Diverged(
+                f"{experiment.name} seed {seed}: {', '.join(lost)} not finite in chunk {chunk + 1}: the outer loop ran away. Lower "
+                f"the outer or inner rate in the experiment's settings. The state before this chunk is kept in {path}."
+            )
         for name, value in info.items():
             curve.setdefault(name, []).append(float(value))
         chunk += 1

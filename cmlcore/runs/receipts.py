@@ -1,6 +1,7 @@
 """Receipts: what a full run was, on what it ran, and what came out. The book's tables are read from them."""
 
 import json
+import os
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -34,7 +35,7 @@ def device_in_words() -> str:
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
-    return f"{name}, one core a seed (cpu)"
+    return f"{name} (cpu, {os.cpu_count()} cores)"
 
 
 def half_width(values) -> float | None:
