@@ -19,6 +19,7 @@
   "use strict";
 
   const VERSION = 1;
+  const MATCH = "Load the program.js of the package that exported this program, or export it again.";
   const ARRAYS = {
     f32: Float32Array, f64: Float64Array, i32: Int32Array, u32: Uint32Array, bool: Uint8Array,
     i64: Float64Array, // exact below 2^53, which counts and indices never reach
@@ -45,7 +46,7 @@
     return Int32Array.from(result);
   }
 
-  // --- Scalar functions: what an elementwise operation does to one number ---------------------------------------------
+  // --- Scalar functions: what an elementwise operation does to one number -------------------------------------------
 
   function erf(x) {
     if (Math.abs(x) > 2.5) return Math.sign(x) * (1 - erfc(Math.abs(x)));
@@ -109,19 +110,21 @@
     dtype === "f32" ? (a, b) => Math.fround(a * b) : dtype === "i32" || dtype === "u32" ? Math.imul : (a, b) => a * b;
 
   const UNARY = {
-    neg: (x) => -x, sign: Math.sign, floor: Math.floor, ceil: Math.ceil, is_finite: (x) => (isFinite(x) ? 1 : 0),
-    exp: Math.exp, exp2: (x) => Math.pow(2, x), log: Math.log, log2: Math.log2, log1p: Math.log1p, expm1: Math.expm1, tanh: Math.tanh,
-    logistic: (x) => 1 / (1 + Math.exp(-x)), sin: Math.sin, cos: Math.cos, tan: Math.tan, asin: Math.asin,
-    acos: Math.acos, atan: Math.atan, sinh: Math.sinh, cosh: Math.cosh, asinh: Math.asinh, acosh: Math.acosh,
-    atanh: Math.atanh, sqrt: Math.sqrt, rsqrt: (x) => 1 / Math.sqrt(x), cbrt: Math.cbrt, erf, erfc, erf_inv: erfInv,
-    lgamma, digamma, abs: Math.abs, one_minus_square: (x) => 1 - x * x,
+    neg: (x) => -x, abs: Math.abs, sign: Math.sign, floor: Math.floor, ceil: Math.ceil,
+    is_finite: (x) => +isFinite(x), one_minus_square: (x) => 1 - x * x, logistic: (x) => 1 / (1 + Math.exp(-x)),
+    sqrt: Math.sqrt, rsqrt: (x) => 1 / Math.sqrt(x), cbrt: Math.cbrt,
+    exp: Math.exp, exp2: (x) => Math.pow(2, x), expm1: Math.expm1, log: Math.log, log2: Math.log2, log1p: Math.log1p,
+    sin: Math.sin, cos: Math.cos, tan: Math.tan, asin: Math.asin, acos: Math.acos, atan: Math.atan,
+    sinh: Math.sinh, cosh: Math.cosh, tanh: Math.tanh, asinh: Math.asinh, acosh: Math.acosh, atanh: Math.atanh,
+    erf, erfc, erf_inv: erfInv, lgamma, digamma,
   };
 
   const BINARY = {
-    add: (a, b) => a + b, sub: (a, b) => a - b, div: (a, b) => a / b, rem: (a, b) => a % b, max: Math.max, min: Math.min,
-    pow: Math.pow, atan2: Math.atan2, and: (a, b) => a & b, or: (a, b) => a | b, xor: (a, b) => a ^ b,
-    eq: (a, b) => +(a === b), ne: (a, b) => +(a !== b), lt: (a, b) => +(a < b), le: (a, b) => +(a <= b),
-    gt: (a, b) => +(a > b), ge: (a, b) => +(a >= b),
+    add: (a, b) => a + b, sub: (a, b) => a - b, div: (a, b) => a / b, rem: (a, b) => a % b,
+    max: Math.max, min: Math.min, pow: Math.pow, atan2: Math.atan2,
+    and: (a, b) => a & b, or: (a, b) => a | b, xor: (a, b) => a ^ b,
+    eq: (a, b) => +(a === b), ne: (a, b) => +(a !== b),
+    lt: (a, b) => +(a < b), le: (a, b) => +(a <= b), gt: (a, b) => +(a > b), ge: (a, b) => +(a >= b),
     shift_left: (a, b) => (b >>> 0 > 31 ? 0 : a << b), shift_right_logical: (a, b) => (b >>> 0 > 31 ? 0 : a >>> b),
     shift_right_arithmetic: (a, b) => a >> (b >>> 0 > 31 ? 31 : b),
   };
@@ -147,13 +150,13 @@
   function conversion(from, to) {
     if (to === "bool") return (x) => +(x !== 0);
     if (!isFloat(from) || isFloat(to)) return (x) => x;
-    const [low, high] = { i32: [-(2 ** 31), 2 ** 31 - 1], u32: [0, 2 ** 32 - 1], i64: [-(2 ** 63), 2 ** 63] }[to];
+    const [low, high] = LIMITS[to];
     return (x) => (x !== x ? 0 : Math.trunc(Math.min(Math.max(x, low), high)));
   }
 
-  // --- Loops over arrays ----------------------------------------------------------------------------------------------
+  // --- Loops over arrays --------------------------------------------------------------------------------------------
   // A mask p is -1 for an array (i & -1 = i) and 0 for a single number that stands for a whole array (i & 0 = 0).
-  // The frequent float32 loops are written out: a loop that only ever sees Float32Array is what a browser compiles best.
+  // The frequent float32 loops are written out: browsers compile best a loop that only ever sees Float32Array.
 
   const FAST = {
     add(o, a, p, b, q) { for (let i = 0; i < o.length; i++) o[i] = a[i & p] + b[i & q]; },
@@ -214,9 +217,14 @@
     };
   }
 
-  const LIMITS = { i32: [-(2 ** 31), 2 ** 31 - 1], u32: [0, 2 ** 32 - 1], bool: [0, 1] };
+  const LIMITS = { i32: [-(2 ** 31), 2 ** 31 - 1], u32: [0, 2 ** 32 - 1], i64: [-(2 ** 63), 2 ** 63], bool: [0, 1] };
   const lowest = (dtype) => (LIMITS[dtype] || [-Infinity])[0];
   const highest = (dtype) => (LIMITS[dtype] || [0, Infinity])[1];
+
+  const addExp = (a, b) => {
+    const m = Math.max(a, b);
+    return m === -Infinity ? m : m + Math.log1p(Math.exp(-Math.abs(a - b)));
+  };
 
   /** How two numbers are combined by reductions, cumulations and scatters, and the neutral element. */
   function monoid(name, dtype) {
@@ -228,13 +236,13 @@
       case "and": return [BINARY.and, dtype === "bool" ? 1 : -1];
       case "or": return [BINARY.or, 0];
       case "xor": return [BINARY.xor, 0];
-      case "logsumexp": return [(a, b) => { const m = Math.max(a, b); return m === -Infinity ? m : m + Math.log1p(Math.exp(-Math.abs(a - b))); }, -Infinity];
+      case "logsumexp": return [addExp, -Infinity];
       case "sub": return [BINARY.sub, 0];
       case "set": return [(a, b) => b, 0];
     }
   }
 
-  /** o[m, n] = sum_k a[m, k] b[k, n]: o is row-major from `at`, a and b lie anywhere their strides say. Tiles of 2 x 4. */
+  /** o[m, n] = sum_k a[m, k] b[k, n], each array from an offset with its own strides, in tiles of 2 x 4. */
   function dotFloat32(o, at, a, a0, am, ak, b, b0, bk, bn, M, N, K, om, on) {
     let m = 0;
     for (; m + 1 < M; m += 2) {
@@ -255,7 +263,10 @@
       }
       for (; n < N; n++) {
         let s = 0, t = 0;
-        for (let k = 0, p = a0 + m * am, q = b0 + n * bn; k < K; k++, p += ak, q += bk) { s += a[p] * b[q]; t += a[p + am] * b[q]; }
+        for (let k = 0, p = a0 + m * am, q = b0 + n * bn; k < K; k++, p += ak, q += bk) {
+          s += a[p] * b[q];
+          t += a[p + am] * b[q];
+        }
         o[at + m * om + n * on] = s; o[at + (m + 1) * om + n * on] = t;
       }
     }
@@ -276,7 +287,7 @@
     }
   }
 
-  // --- Planning: values, arrays, steps --------------------------------------------------------------------------------
+  // --- Planning: values, arrays, steps ------------------------------------------------------------------------------
   // A value is {type, data, owner}. `data` has one element per element of the value, or a single one that stands for
   // all. `owner` counts the values that share an array; an array without owner (constants, inputs) is never reused.
 
@@ -311,7 +322,7 @@
       this.free.get(key).push(value.data);
     }
 
-    /** The array of a value, one element per element; `scratch` collects what is only needed until the operation ends. */
+    /** A value's array, one element per element; `scratch` collects what is needed until the operation ends. */
     full(value, scratch) {
       if (value.data.length === value.type.size) return value.data;
       const whole = this.alloc(value.type), from = value.data;
@@ -320,7 +331,7 @@
       return whole.data;
     }
 
-    /** Plan function `index` on `inputs`. The steps go to a list of their own; `outputs` stay until `done` is called. */
+    /** Plan function `index` on `inputs`: steps in a list of their own, outputs that stay until `done` is called. */
     block(index, inputs) {
       const { ops, outputs } = this.functions[index];
       const values = inputs.slice(), outer = this.steps, steps = (this.steps = []);
@@ -331,10 +342,10 @@
 
       ops.forEach(([name, operands, types, params = {}], at) => {
         const plan = OPS[name];
-        if (!plan) throw new Error(`CMLProgram does not know the operation "${name}". Load the program.js that belongs to the package that exported this program.`);
+        if (!plan) throw new Error(`CMLProgram does not know the operation "${name}". ${MATCH}`);
         const dying = [...new Set(operands)].filter((k) => k >= inputs.length && last.get(k) === at).map(value);
         const scratch = [];
-        const overwrite = () => dying.splice(0).forEach((v) => this.release(v)); // from here on operands may be written over
+        const overwrite = () => dying.splice(0).forEach((v) => this.release(v)); // from then on, results may lie there
         const made = plan({
           plan: this, name, params, scratch, overwrite, ins: operands.map(value), types: pick(this.types, types),
         });
@@ -366,7 +377,7 @@
     return from.length === target.length ? () => target.set(from) : () => target.fill(from[0]);
   }
 
-  // --- Operations: each plans its steps and returns its values --------------------------------------------------------
+  // --- Operations: each plans its steps and returns its values ------------------------------------------------------
 
   const OPS = {};
 
@@ -463,18 +474,17 @@
 
   OPS.pad = ({ plan, ins: [x, value], types: [type], params: { padding }, scratch }) => {
     const a = plan.full(x, scratch), fill = value.data, out = plan.alloc(type), o = out.data;
-    const strides = stridesOf(type.shape), from = [], to = []; // the elements of x that fall inside
-    const places = offsets(x.type.shape, x.type.shape.map((_, d) => x.type.shape.slice(d + 1).reduce((p, n) => p * n, 1)));
-    places.forEach((_, i) => {
+    const { shape, size } = x.type, strides = stridesOf(type.shape), from = [], to = [];
+    for (let i = 0; i < size; i++) { // the elements of x that fall inside: a negative edge cuts
       let rest = i, at = 0, inside = true;
-      for (let d = strides.length - 1; d >= 0; d--) {
-        const place = padding[d][0] + (rest % x.type.shape[d]) * (padding[d][2] + 1);
-        rest = Math.floor(rest / x.type.shape[d]);
+      for (let d = shape.length - 1; d >= 0; d--) {
+        const [low, , between] = padding[d], place = low + (rest % shape[d]) * (between + 1);
+        rest = Math.floor(rest / shape[d]);
         inside = inside && place >= 0 && place < type.shape[d];
         at += place * strides[d];
       }
       if (inside) { from.push(i); to.push(at); }
-    });
+    }
     plan.step(() => {
       o.fill(fill[0]);
       for (let i = 0; i < from.length; i++) o[to[i]] = a[from[i]];
@@ -484,12 +494,13 @@
 
   OPS.iota = ({ types: [type], params: { dimension } }) => {
     const inner = product(type.shape.slice(dimension + 1)), n = type.shape[dimension];
-    return [{ type, data: ARRAYS[type.dtype].from({ length: type.size }, (_, i) => Math.floor(i / inner) % n), owner: null }];
+    const data = ARRAYS[type.dtype].from({ length: type.size }, (_, i) => Math.floor(i / inner) % n);
+    return [{ type, data, owner: null }];
   };
 
   // Reductions and everything along one axis.
 
-  /** For a reduction over `axes`: where the elements of each result start, and how far the elements to combine lie apart. */
+  /** A reduction over `axes`: where each result's elements start, and how far from there they lie. */
   function along(type, axes) {
     const strides = stridesOf(type.shape), rest = range(type.shape.length).filter((d) => !axes.includes(d));
     return [offsets(pick(type.shape, rest), pick(strides, rest)), offsets(pick(type.shape, axes), pick(strides, axes))];
@@ -502,7 +513,8 @@
     return [out];
   };
   for (const name of ["sum", "prod", "max", "min", "and", "or", "xor"])
-    OPS["reduce_" + name] = reduction((dtype) => (name === "sum" && dtype === "f32" ? sumFloat32 : reduceWith(...monoid(name, dtype))));
+    OPS["reduce_" + name] = reduction((dtype) =>
+      name === "sum" && dtype === "f32" ? sumFloat32 : reduceWith(...monoid(name, dtype)));
   OPS.argmax = reduction(() => bestIndex((x, best) => x > best));
   OPS.argmin = reduction(() => bestIndex((x, best) => x < best));
 
@@ -600,7 +612,8 @@
 
   OPS.dynamic_update_slice = ({ plan, ins: [x, update, ...indices], types: [type], scratch }) => {
     const u = plan.full(update, scratch), out = plan.alloc(type), o = out.data, fill = copyTo(o, x);
-    const start = windowStart(type.shape, update.type.shape, indices), where = offsets(update.type.shape, stridesOf(type.shape));
+    const start = windowStart(type.shape, update.type.shape, indices);
+    const where = offsets(update.type.shape, stridesOf(type.shape));
     plan.step(() => { const s = start(); fill(); for (let i = 0; i < where.length; i++) o[s + where[i]] = u[i]; });
     return [out];
   };
@@ -633,7 +646,8 @@
   OPS.gather = ({ plan, ins: [x, indices], types: [type], params, scratch }) => {
     const a = plan.full(x, scratch), i = plan.full(indices, scratch), out = plan.alloc(type), o = out.data;
     const { inBig, inSmall, visit } = windows(x.type.shape, type.shape, params.sizes, indices.type, i, params);
-    const missing = params.fill ?? (isFloat(type.dtype) ? NaN : type.dtype === "u32" ? highest("u32") : type.dtype === "bool" ? 1 : lowest("i32"));
+    const { dtype } = type, most = dtype === "u32" || dtype === "bool" ? highest(dtype) : lowest(dtype);
+    const missing = params.fill ?? (isFloat(dtype) ? NaN : most);
     plan.step(() => visit((start, place) => {
       for (let w = 0; w < inBig.length; w++) o[place + inSmall[w]] = start < 0 ? missing : a[start + inBig[w]];
     }));
@@ -684,7 +698,8 @@
   };
 
   OPS.cholesky = ({ plan, ins: [x], types: [type], scratch }) => {
-    const a = plan.full(x, scratch), out = plan.alloc(type), n = type.shape[type.shape.length - 1], w = new Float64Array(n * n);
+    const a = plan.full(x, scratch), out = plan.alloc(type), n = type.shape[type.shape.length - 1];
+    const w = new Float64Array(n * n);
     plan.step(() => {
       for (let s = 0; s < type.size; s += n * n) {
         w.fill(0);
@@ -703,7 +718,8 @@
     const a = plan.full(x, scratch), b = plan.full(y, scratch), out = plan.alloc(type);
     const n = x.type.shape[x.type.shape.length - 1], [rows, columns] = type.shape.slice(-2), count = rows * columns;
     // Solving from the right, X A = B, is solving A^T X^T = B^T.
-    const turned = transpose === left, step = left ? columns : 1, lines = left ? columns : rows, gap = left ? 1 : columns;
+    const turned = transpose === left; // the elements of a line lie `step` apart, the lines `gap`
+    const [step, lines, gap] = left ? [columns, columns, 1] : [1, rows, columns];
     const at = (s, i, j) => a[s * n * n + (turned ? j * n + i : i * n + j)];
     const order = lower !== turned ? range(n) : range(n).reverse(), w = new Float64Array(n);
     plan.step(() => {
@@ -727,7 +743,9 @@
     const steps = [], late = [];
     const copy = goOn.length === 1 ? copyTo : (target, { data }) => {
       const n = target.length / goOn.length, single = data.length === 1;
-      return () => { for (let i = 0; i < target.length; i++) if (goOn[Math.floor(i / n)]) target[i] = data[single ? 0 : i]; };
+      return () => {
+        for (let i = 0; i < target.length; i++) if (goOn[Math.floor(i / n)]) target[i] = data[single ? 0 : i];
+      };
     };
     values.forEach((v, i) => {
       const target = targets[i].data;
@@ -743,7 +761,7 @@
   }
 
   OPS.scan = ({ plan, ins, types, params: { consts, carry, length, reverse, functions: [index] }, scratch }) => {
-    const state = types.slice(0, carry).map((t) => plan.alloc(t)), stacked = types.slice(carry).map((t) => plan.alloc(t));
+    const made = types.map((t) => plan.alloc(t)), state = made.slice(0, carry), stacked = made.slice(carry);
     const slices = ins.slice(consts + carry), scanned = slices.map(({ type }) => {
       const shape = type.shape.slice(1);
       return plan.alloc({ dtype: type.dtype, shape, size: product(shape) });
@@ -765,7 +783,7 @@
         runSteps(next);
       }
     });
-    return [...state, ...stacked];
+    return made;
   };
 
   function rowReader(target, { data, type }) {
@@ -809,13 +827,31 @@
     return outs;
   };
 
-  // --- The two calls --------------------------------------------------------------------------------------------------
+  // --- The two calls ------------------------------------------------------------------------------------------------
+
+  /** Write the numbers that the caller gave into the inputs' arrays. */
+  function readInputs(specs, inputs, given) {
+    for (const name of Object.keys(given))
+      if (!specs.some((spec) => spec.name === name))
+        throw new Error(`The program has no input "${name}"; it has ${specs.map((spec) => spec.name).join(", ")}.`);
+    specs.forEach(({ name, shape }, k) => {
+      if (given[name] === undefined) throw new Error(`The program's input "${name}" is missing.`);
+      const { data } = inputs[k], flat = [given[name]].flat(Infinity);
+      const numbers = flat.flatMap((x) => (ArrayBuffer.isView(x) ? Array.from(x) : x));
+      if (numbers.length !== data.length) {
+        const takes = `its shape [${shape}] takes ${data.length}`;
+        throw new Error(`The program's input "${name}" has ${numbers.length} numbers; ${takes}.`);
+      }
+      data.set(numbers);
+    });
+  }
 
   /** Plan a program once; the function that comes back runs it on {name: number, array or nested arrays}. */
   function compile(program) {
-    if (!program || program.format !== "cml-program") throw new Error("CMLProgram.compile takes a program that cmlcore.explore.program.export wrote.");
+    if (!program || program.format !== "cml-program")
+      throw new Error("CMLProgram.compile takes a program that cmlcore.explore.program.export wrote.");
     if (program.version !== VERSION)
-      throw new Error(`This program has format version ${program.version}, and this program.js runs version ${VERSION}. Export it again, or load the program.js beside it.`);
+      throw new Error(`The program has format version ${program.version}; this program.js runs ${VERSION}. ${MATCH}`);
     const plan = new Plan(program);
     const inputs = program.inputs.map(({ dtype, shape }) => {
       const type = { dtype, shape, size: product(shape) };
@@ -823,14 +859,7 @@
     });
     const { steps, outputs } = plan.block(program.main, inputs);
     return (given) => {
-      for (const name of Object.keys(given))
-        if (!program.inputs.some((input) => input.name === name)) throw new Error(`The program has no input "${name}"; it has ${program.inputs.map((i) => i.name).join(", ")}.`);
-      program.inputs.forEach(({ name, shape }, k) => {
-        if (given[name] === undefined) throw new Error(`The program's input "${name}" is missing.`);
-        const { data } = inputs[k], value = [given[name]].flat(Infinity).flatMap((x) => (ArrayBuffer.isView(x) ? Array.from(x) : x));
-        if (value.length !== data.length) throw new Error(`The program's input "${name}" has ${value.length} numbers; its shape [${shape}] takes ${data.length}.`);
-        data.set(value);
-      });
+      readInputs(program.inputs, inputs, given);
       runSteps(steps);
       const result = {};
       outputs.forEach((v, k) => {

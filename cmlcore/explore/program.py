@@ -6,8 +6,8 @@ equal operations are merged, and what no output needs is dropped, inside loops a
 
 The format (version 1). A program holds
     types:      [dtype, shape] pairs; every other place refers to a type by its index here;
-    constants:  [type, value], value being a number (the whole array is filled with it) or base64 of little-endian bytes;
-    functions:  {"inputs": types, "ops": [...], "outputs": operands}; an op is [name, operands, output types, parameters];
+    constants:  [type, value], value being a number (all elements are equal to it) or base64 of little-endian bytes;
+    functions:  {"inputs": types, "ops": [...], "outputs": operands}; an op is [name, operands, types, parameters];
                 an operand k >= 0 is the function's k-th value (inputs first, then op outputs in order), k < 0 is
                 constant -1 - k; control flow names its functions in `parameters["functions"]`;
     main:       the index of the function to run;
@@ -171,7 +171,6 @@ class _Body:
             self.ops.append(Op(name, operands, types, first, params, tuple(functions)))
             self.types.extend(types)
             self._merged[key] = list(range(first, first + len(types)))
-            return self._merged[key]
         return self._merged[key]
 
     def reshape(self, operand: int, type_: Type) -> int:
@@ -251,10 +250,10 @@ SAME = {
 }  # fmt: skip
 
 ELEMENTWISE = {
-    "neg", "sign", "floor", "ceil", "is_finite", "exp", "exp2", "log", "log2", "log1p", "expm1", "tanh", "logistic", "sin", "cos",
-    "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "sqrt", "rsqrt", "cbrt", "erf", "erfc",
-    "erf_inv", "lgamma", "digamma", "abs", "square", "one_minus_square", "not", "add", "add_any", "sub", "mul", "div",
-    "rem", "max", "min", "pow", "atan2", "and", "or", "xor", "eq", "ne", "lt", "le", "gt", "ge", "shift_left",
+    "neg", "abs", "sign", "floor", "ceil", "is_finite", "not", "square", "one_minus_square", "logistic", "sqrt", "rsqrt",
+    "cbrt", "exp", "exp2", "expm1", "log", "log2", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
+    "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "erf_inv", "lgamma", "digamma", "add", "add_any", "sub", "mul",
+    "div", "rem", "max", "min", "pow", "atan2", "and", "or", "xor", "eq", "ne", "lt", "le", "gt", "ge", "shift_left",
     "shift_right_logical", "shift_right_arithmetic", "select_n", "clamp",
 }  # fmt: skip
 
@@ -349,7 +348,10 @@ PRIMITIVES: dict[str, Callable] = {
     "lu": _nothing,
     "cholesky": _nothing,
     "triangular_solve": lambda p: {
-        "left": p["left_side"], "lower": p["lower"], "transpose": p["transpose_a"], "unit": p["unit_diagonal"]
+        "left": p["left_side"],
+        "lower": p["lower"],
+        "transpose": p["transpose_a"],
+        "unit": p["unit_diagonal"],
     },  # fmt: skip
 }
 
@@ -381,7 +383,7 @@ def _linear_solve_arguments(params, operands):
     return operands[start : start + lengths.solve] + operands[start + lengths.solve + lengths.transpose_solve :]
 
 
-# --- Control flow, and primitives that are written with others ---------------------------------------------------------
+# --- Control flow, and primitives that are written with others --------------------------------------------------------
 
 
 def _known(operands):
@@ -399,7 +401,12 @@ def _scan(body: _Body, eqn, operands, types) -> list[int]:
     consts = len(operands) - slices - carry
     known, kept = _known(operands[:consts])
     function = _function(params["jaxpr"], known + [None] * (carry + slices), body.constants)
-    settings = {"consts": len(kept), "carry": carry, "length": int(params["length"]), "reverse": bool(params["reverse"])}
+    settings = {
+        "consts": len(kept),
+        "carry": carry,
+        "length": int(params["length"]),
+        "reverse": bool(params["reverse"]),
+    }
     return body.emit("scan", kept + operands[consts:], types, settings, [function])
 
 
@@ -520,7 +527,10 @@ def _prune_scan(op: Op, wanted):
     params = {**op.params, "consts": sum(inputs[:consts]), "carry": sum(alive[:carry])}
     kept = [i for i, a in enumerate(alive) if a]
     return op._replace(
-        operands=tuple(_only(op.operands, inputs)), types=tuple(_only(op.types, alive)), params=params, functions=(body,)
+        operands=tuple(_only(op.operands, inputs)),
+        types=tuple(_only(op.types, alive)),
+        params=params,
+        functions=(body,),
     ), kept
 
 
@@ -541,7 +551,10 @@ def _prune_while(op: Op, wanted):
     params = {"consts": [sum(cond_inputs[:first]), sum(inputs[:second])]}
     kept = [i for i in range(carry) if alive[i]]
     return op._replace(
-        operands=tuple(_only(op.operands, mask)), types=tuple(_only(op.types, alive)), params=params, functions=functions
+        operands=tuple(_only(op.operands, mask)),
+        types=tuple(_only(op.types, alive)),
+        params=params,
+        functions=functions,
     ), kept
 
 
@@ -627,15 +640,18 @@ class _Writer:
             # The shortest decimal that rounds to this number in its own precision.
             return [type_, int(first) if array.dtype.kind in "iub" else float(str(first))]
         little = array.astype(float) if array.dtype == np.int64 else array
-        return [type_, base64.b64encode(np.ascontiguousarray(little).astype(little.dtype.newbyteorder("<")).tobytes()).decode()]
+        return [
+            type_,
+            base64.b64encode(np.ascontiguousarray(little).astype(little.dtype.newbyteorder("<")).tobytes()).decode(),
+        ]
 
 
 # --- Saying where -----------------------------------------------------------------------------------------------------
 
 
 DRAW_BEFORE = (
-    ". Draw them in Python before exporting and let the function close over them as constants, so that page and package "
-    "see the same numbers."
+    ". Draw them in Python before exporting and let the function close over them as constants, so that page and "
+    "package see the same numbers."
 )
 ADD_IT = (
     ". Compute that part in Python before exporting, or add the primitive to cmlcore/explore/program.py and program.js."
@@ -653,4 +669,8 @@ def _place(eqn) -> str:
         return ""
     last = frames[-1]
     line = linecache.getline(last.filename, last.lineno).strip()
-    return f" (at {os.path.basename(last.filename)}:{last.lineno}: {line})" if line else f" (at {last.filename}:{last.lineno})"
+    return (
+        f" (at {os.path.basename(last.filename)}:{last.lineno}: {line})"
+        if line
+        else f" (at {last.filename}:{last.lineno})"
+    )
