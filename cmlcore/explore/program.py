@@ -250,9 +250,9 @@ SAME = {
 }  # fmt: skip
 
 ELEMENTWISE = {
-    "neg", "abs", "sign", "floor", "ceil", "is_finite", "not", "square", "one_minus_square", "logistic", "sqrt", "rsqrt",
-    "cbrt", "exp", "exp2", "expm1", "log", "log2", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh",
-    "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "erf_inv", "lgamma", "digamma", "add", "add_any", "sub", "mul",
+    "neg", "abs", "sign", "floor", "ceil", "is_finite", "not", "square", "one_minus_square", "logistic", "sqrt",
+    "rsqrt", "cbrt", "exp", "exp2", "expm1", "log", "log2", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh",
+    "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "erf_inv", "lgamma", "digamma", "add", "add_any", "sub", "mul",
     "div", "rem", "max", "min", "pow", "atan2", "and", "or", "xor", "eq", "ne", "lt", "le", "gt", "ge", "shift_left",
     "shift_right_logical", "shift_right_arithmetic", "select_n", "clamp",
 }  # fmt: skip
