@@ -113,3 +113,10 @@ def test_every_output_was_drawn(pages):
 
 def test_pages_are_light(pages):
     assert {path.name: len(page.text) for path, page in pages.items() if len(page.text.encode()) > PAGE_LIMIT} == {}
+
+
+def test_the_preface_names_every_chapter_in_order():
+    chapters = [page for page in book.pages(yaml.safe_load((ROOT / "_toc.yml").read_text())) if (ROOT / f"{page}.ipynb").exists()]
+    preface = (ROOT / "book" / "intro.md").read_text()
+    places = [preface.find(f"]({Path(page).name}.ipynb)") for page in chapters]
+    assert -1 not in places and places == sorted(places)
