@@ -48,16 +48,15 @@ def test_published_numbers_of_parameters(ways, parameters):
     assert count(init_conv4(jax.random.key(0), ways)) == parameters
 
 
-def test_values_and_gradients_are_those_of_plain_convolutions():
-    with jax.enable_x64(True):
-        params = jax.tree.map(lambda p: p.astype(jnp.float64), random_params(jax.random.key(0), 3, 4))
-        x = images(1, 6, 28).astype(jnp.float64)  # 28, 14, 7, 3: an odd row to drop
-        weights = jax.random.normal(jax.random.key(2), (6, 3), jnp.float64)
-        ours = jax.jit(jax.value_and_grad(lambda p: jnp.sum(weights * conv4(p, x, x[:2]))))(params)
-        theirs = jax.jit(jax.value_and_grad(lambda p: jnp.sum(weights * reference(p, x))))(params)
-        np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-12)
-        assert trees.relative_error(ours[1], theirs[1]) < 1e-12
-        assert all(trees.norm(g) > 0 for g in jax.tree.leaves(ours[1]["w"]) + jax.tree.leaves(ours[1]["blocks"][0]["w"]))
+def test_values_and_gradients_are_those_of_plain_convolutions(x64):
+    params = jax.tree.map(lambda p: p.astype(jnp.float64), random_params(jax.random.key(0), 3, 4))
+    x = images(1, 6, 28).astype(jnp.float64)  # 28, 14, 7, 3: an odd row to drop
+    weights = jax.random.normal(jax.random.key(2), (6, 3), jnp.float64)
+    ours = jax.jit(jax.value_and_grad(lambda p: jnp.sum(weights * conv4(p, x, x[:2]))))(params)
+    theirs = jax.jit(jax.value_and_grad(lambda p: jnp.sum(weights * reference(p, x))))(params)
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-12)
+    assert trees.relative_error(ours[1], theirs[1]) < 1e-12
+    assert all(trees.norm(g) > 0 for g in jax.tree.leaves(ours[1]["w"]) + jax.tree.leaves(ours[1]["blocks"][0]["w"]))
 
 
 def test_weights_per_task_under_vmap():
