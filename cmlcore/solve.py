@@ -2,10 +2,11 @@
 
 A solver is a function `(objective, phi, task, key=None) -> Solved`, where `objective(phi, task)` is a scalar. Every
 solver is pure, does not jit itself, and can be nested in `vmap`, `scan` and `grad`. Learning rates may be traced
-values; step counts are static.
+values; step counts are static. Those that take a fixed number of steps are `Repeated`, which can be taken apart.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -46,7 +47,40 @@ class Solver(Protocol):
     def __call__(self, objective: Callable[[Phi, Task], jax.Array], phi: Phi, task: Task, key=None) -> Solved: ...
 
 
-def optimizer(transform: optax.GradientTransformation, steps: int, *, keep_path: bool = False, unroll: int = 1) -> Solver:
+class Repeated(NamedTuple):
+    """A solver that repeats one step a fixed number of times, and can be taken apart.
+
+    begin: `phi -> memory`, the optimizer's state before the first step; fresh in every phase.
+    step:  `(objective, phi, memory, task, key) -> (phi, memory)`, one step.
+    steps: how many; static.
+    loop:  how they are chained, `(body, carry, xs, length) -> (carry, ys)` like `jax.lax.scan`. Every loop reaches the
+           same phi; what may differ is how a derivative runs through it (see `cmlcore.unroll`).
+    keep_path: whether `Solved.path` is kept.
+    """
+
+    begin: Callable
+    step: Callable
+    steps: int
+    loop: Callable = jax.lax.scan
+    keep_path: bool = False
+
+    def __call__(self, objective, phi, task, key=None) -> Solved:
+        def body(carry, key):
+            phi, memory = self.step(objective, *carry, task, key)
+            return (phi, memory), phi if self.keep_path else None
+
+        keys = None if key is None else jax.random.split(key, self.steps)
+        (last, _), path = self.loop(body, (phi, self.begin(phi)), keys, length=self.steps)
+        if self.keep_path:
+            path = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), phi, path)
+        gradient = jax.grad(objective)
+        sizes = trees.norm(gradient(last, task)), trees.norm(gradient(phi, task))
+        return Solved(last, *sizes, jnp.asarray(self.steps), path)
+
+
+def optimizer(
+    transform: optax.GradientTransformation, steps: int, *, keep_path: bool = False, unroll: int = 1
+) -> Repeated:
     """`steps` updates with any optax transformation on the full task. Fresh optimizer state for every phase.
 
     Raises ValueError for a negative number of steps.
@@ -54,7 +88,7 @@ def optimizer(transform: optax.GradientTransformation, steps: int, *, keep_path:
     return minibatch(transform, steps, lambda key, task: task, keep_path=keep_path, unroll=unroll)
 
 
-def gradient_descent(rate, steps: int, *, keep_path: bool = False, unroll: int = 1) -> Solver:
+def gradient_descent(rate, steps: int, *, keep_path: bool = False, unroll: int = 1) -> Repeated:
     """Plain gradient descent, `phi <- phi - rate * grad`; `rate` may be traced."""
     return optimizer(optax.sgd(rate), steps, keep_path=keep_path, unroll=unroll)
 
@@ -66,43 +100,51 @@ def minibatch(
     *,
     keep_path: bool = False,
     unroll: int = 1,
-) -> Solver:
+) -> Repeated:
     """`steps` updates with an optax transformation, each on `draw(key, task)`, a random part of the task.
 
     Two calls with the same key see the same mini-batches in the same order, which is what lets `matched` cancel
-    their noise.
+    their noise. `unroll` steps of the loop are compiled as one. Raises ValueError for a negative number of steps.
     """
+    _require_steps("steps", steps)
+
+    def step(objective, phi, memory, task, key):
+        updates, memory = transform.update(jax.grad(objective)(phi, draw(key, task)), memory, phi)
+        return optax.apply_updates(phi, updates), memory
+
+    return Repeated(transform.init, step, steps, partial(jax.lax.scan, unroll=unroll), keep_path)
+
+
+def newton(linear: Callable, steps: int, *, keep_path: bool = False) -> Repeated:
+    """Newton's method, `phi <- phi - v` with `H v = grad`, the curvature seen through Hessian-vector products alone.
+
+    linear: solves that system; a linear solver of `cmlcore.implicit`. One step with `dense()` ends at the minimum of
+    a quadratic; `damped(cg(5), 1.0)` makes Hessian-free optimization (Martens 2010), the second inner learner of
+    iMAML. There is no line search: far from a minimum, damp. Raises ValueError for a negative number of steps.
+    """
+    _require_steps("steps", steps)
+
+    def step(objective, phi, memory, task, key):
+        gradient = jax.grad(lambda p: objective(p, task))
+        solved = linear(lambda v: jax.jvp(gradient, (phi,), (v,))[1], gradient(phi))
+        return trees.sub(phi, solved.v), memory
+
+    return Repeated(lambda phi: (), step, steps, keep_path=keep_path)
+
+
+def _require_steps(name: str, steps: int) -> None:
     if steps < 0:
-        raise ValueError(f"steps is {steps}; a solver takes 0 or more steps.")
-
-    def solve(objective, phi, task, key=None):
-        gradient = jax.grad(objective)
-
-        def step(carry, key):
-            phi, state = carry
-            updates, state = transform.update(gradient(phi, draw(key, task)), state, phi)
-            phi = optax.apply_updates(phi, updates)
-            return (phi, state), phi if keep_path else None
-
-        keys = None if key is None else jax.random.split(key, steps)
-        (last, _), path = jax.lax.scan(step, (phi, transform.init(phi)), keys, length=steps, unroll=unroll)
-        if keep_path:
-            path = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), phi, path)
-        return Solved(
-            last, trees.norm(gradient(last, task)), trees.norm(gradient(phi, task)), jnp.asarray(steps), path
-        )
-
-    return solve
+        raise ValueError(f"{name} is {steps}; a solver takes 0 or more steps.")
 
 
 def until(transform: optax.GradientTransformation, tolerance, max_steps: int) -> Solver:
     """Updates on the full task until the gradient's norm is at most `tolerance`, or `max_steps` are taken.
 
-    A `while_loop`: it cannot be differentiated in reverse mode, so it goes with every estimator but `unrolled`.
+    A `while_loop`: it cannot be differentiated in reverse mode, so it goes with every estimator but `unrolled`,
+    `truncated` and `checkpointed`.
     Raises ValueError for a negative number of steps.
     """
-    if max_steps < 0:
-        raise ValueError(f"max_steps is {max_steps}; a solver takes 0 or more steps.")
+    _require_steps("max_steps", max_steps)
 
     def solve(objective, phi, task, key=None):
         gradient = jax.grad(objective)
