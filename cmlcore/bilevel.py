@@ -2,7 +2,7 @@
 
     min_theta  E_task[ L_out(phi*, theta, query) ]     with     phi* = argmin_phi L_in(phi, theta, support)      (1)
 
-`phi` are the fast, task-specific parameters; `theta` the slow ones, which no inner learning changes. Both are
+As in Zucchet et al. 2022. `phi` are the fast, task-specific parameters; `theta` the slow ones, which no inner learning changes. Both are
 pytrees. Everything here is for one task; a meta-batch is `jax.vmap` around it (see `cmlcore.meta`).
 """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 from docutils import nodes
 
-from cmlcore import explore
+from cmlcore import explore, reference
 from cmlcore.notebooks import ROOT
 
 MATHJAX = "tex-svg.js"  # one file, with its fonts inside: font files of their own are blocked where a page is a local file
@@ -116,6 +116,7 @@ def setup(app) -> dict:
     without_thebe(app)
     app.connect("config-inited", name_beside_logo)
     app.config.mathjax_path = MATHJAX
+    app.connect("source-read", reference.fill)
     app.connect("html-page-context", add_explore_files)
     app.connect("build-finished", copy_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -5,7 +5,7 @@ two first derivatives:
 
     d/dtheta L_out(phi*_0) = lim 1/beta [ dL/dtheta(phi*_beta, beta) - dL/dtheta(phi*_0, 0) ]                    (3)
 
-where L = L_in + beta L_out and d/dtheta holds phi fixed. Nothing here differentiates through a solver.
+where L = L_in + beta L_out and d/dtheta holds phi fixed. `phi` and `theta` are trees, beta a scalar. Nothing here differentiates through a solver.
 
 Each factory closes over its solvers and beta (which may be traced, and may be negative) and returns a `MetaGradient`.
 Nudged phases start from the free solution.
@@ -35,7 +35,7 @@ def _keys(key):
 
 
 def contrastive(free_solver: Solver, nudged_solver: Solver, beta) -> MetaGradient:
-    """The rule itself: the one-sided difference, bias O(beta) (Zucchet et al. 2022, eq. 3 above).
+    """The rule itself: the one-sided difference, bias O(beta): equation (3) at a finite beta (Zucchet et al. 2022).
 
     Raises ValueError for beta = 0.
     """
@@ -79,7 +79,7 @@ def symmetric(free_solver: Solver, nudged_solver: Solver, beta) -> MetaGradient:
 
 
 def three_point(free_solver: Solver, nudged_solver: Solver, beta) -> MetaGradient:
-    """The second-order forward difference over nudges 0, beta, 2 beta, all positive; bias O(beta^2).
+    """The second-order forward difference over nudges 0, beta, 2 beta, all positive; bias O(beta^2) (in the code of Zucchet et al. 2022).
 
     Raises ValueError for beta = 0.
     """

@@ -1,6 +1,6 @@
 """How good is a meta-gradient, how does its error scale, what does it cost, and what can it not see?
 
-Everything is returned, nothing printed.
+Definitions are this book's own. Everything is returned, nothing printed.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from cmlcore.estimate import Estimate, MetaGradient, check_phases, meta_gradient
 class Agreement(NamedTuple):
     """How an estimate compares with the exact meta-gradient.
 
-    error:  relative error `|grad - exact| / |exact|`.
+    error:  relative error `|grad - exact| / |exact|`, a scalar.
     cosine: cosine of the angle between the two; 1 is the right direction.
     estimate: the whole `Estimate`, to look further.
     """
@@ -78,7 +78,7 @@ def order_in_beta(
 
 
 class Memory(NamedTuple):
-    """What a compiled function holds, in bytes, by XLA's own analysis.
+    """What a compiled function holds, numbers of bytes, by XLA's own analysis.
 
     temporary: scratch space between inputs and outputs; a stored inner trajectory is here.
     arguments: its inputs.
@@ -91,7 +91,7 @@ class Memory(NamedTuple):
 
 
 def memory(fn: Callable, *args) -> Memory:
-    """The memory that `fn(*args)` needs, without running it: it is compiled and XLA is asked.
+    """The memory that `fn(*args)`, arguments of any shape, needs, without running it: it is compiled and XLA is asked.
 
     Raises RuntimeError on a backend that gives no analysis.
     """

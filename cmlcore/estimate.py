@@ -1,4 +1,7 @@
-"""What every meta-gradient estimator returns, the one interface they share, and the friendly call."""
+"""What every meta-gradient estimator returns, the one interface they share, and the friendly call.
+
+The interface is this book's own; what is estimated is d/dtheta L_out of Zucchet et al. 2022.
+"""
 
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -27,13 +30,13 @@ class Estimate(NamedTuple):
 
 
 class MetaGradient(Protocol):
-    """The one interface of all estimators, for one task."""
+    """The one interface of all estimators, for one task: theta is a tree, task a `Task` without a batch axis."""
 
     def __call__(self, problem: Problem, theta: Theta, task: Task, key=None) -> Estimate: ...
 
 
 class Phase(NamedTuple):
-    """How one phase ended: norms of the objective's gradient at its start and end, steps, and whether it ran away."""
+    """How one phase ended, four scalars: the gradient's norm at its end and start, steps, whether it ran away."""
 
     grad_norm: jax.Array
     start_norm: jax.Array
@@ -42,7 +45,7 @@ class Phase(NamedTuple):
 
 
 def phase(solved: Solved) -> Phase:
-    """The part of a `Solved` that is worth plotting."""
+    """The part of a `Solved` that is worth plotting, scalars only."""
     return Phase(solved.grad_norm, solved.start_norm, solved.steps, solved.diverged)
 
 
@@ -61,7 +64,10 @@ def meta_gradient(estimator: MetaGradient, problem: Problem, theta: Theta, task:
 
 
 def check_phases(estimate: Estimate) -> Estimate:
-    """Return `estimate` unchanged, or raise `Diverged` naming the phase that ran away. Call it outside `jit`."""
+    """Return `estimate` unchanged, or raise `Diverged` naming the phase that ran away. Call it outside `jit`.
+
+    A batch of estimates, with its tasks along a leading axis, is checked as a whole.
+    """
     # The free phase first: what went wrong there spoils all others (and jit sorts the names).
     for name, ended in sorted(estimate.info.items(), key=lambda item: item[0] != "free"):
         if bool(jnp.any(ended.diverged)):

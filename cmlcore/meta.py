@@ -1,4 +1,7 @@
-"""Meta-learning: the outer loop around any estimator, and the test of what it learned."""
+"""Meta-learning: the outer loop around any estimator, and the test of what it learned.
+
+The loop over batches of tasks is that of Finn et al. 2017.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,7 +17,10 @@ from cmlcore.solve import Solver
 
 
 class MetaState(NamedTuple):
-    """Everything that the outer loop carries from step to step; saving it is enough to resume to the same bits."""
+    """Everything that the outer loop carries from step to step; saving it is enough to resume to the same bits.
+
+    theta: a tree; optimizer: optax's state; step: how many were taken, a scalar; key: the run's random key.
+    """
 
     theta: Theta
     optimizer: Any
@@ -23,7 +29,7 @@ class MetaState(NamedTuple):
 
 
 class MetaInfo(NamedTuple):
-    """One outer step, worth plotting: outer loss before the step, norm of the meta-gradient, residuals by phase."""
+    """One outer step, worth plotting, scalars: outer loss before the step, norm of the meta-gradient, residuals by phase."""
 
     value: jax.Array
     grad_norm: jax.Array
@@ -44,7 +50,7 @@ def over_tasks(estimator: MetaGradient) -> MetaGradient:
 
 
 def meta_start(theta: Theta, optimizer: optax.GradientTransformation, key) -> MetaState:
-    """The state before the first outer step."""
+    """The state before the first outer step, from `theta`, a tree."""
     return MetaState(theta, optimizer.init(theta), jnp.asarray(0), key)
 
 

@@ -1,4 +1,4 @@
-"""Quadratic bilevel problems, in which every quantity of the theory has a closed form.
+"""Quadratic bilevel problems, in which every quantity of the theory has a closed form (formulas derived in this book).
 
     L_in(phi, theta) = 1/2 (phi - a)' A (phi - a) + 1/2 sum_i s_i (phi_i - omega_i)^2
     L_out(phi)       = 1/2 (phi - b)' B (phi - b)                                  theta = (omega, s)

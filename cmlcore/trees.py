@@ -1,4 +1,7 @@
-"""Linear algebra on pytrees: the few operations that the estimators share."""
+"""Linear algebra on pytrees: the few operations that the estimators share; of this book.
+
+Arguments are trees of arrays of one structure, of any shapes.
+"""
 
 import jax
 import jax.numpy as jnp

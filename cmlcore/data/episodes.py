@@ -1,4 +1,4 @@
-"""Few-shot episodes from a stack of labeled images: N ways, K shots, drawn on the device inside `jit`."""
+"""Few-shot episodes from a stack of labeled images: N ways, K shots, drawn on the device inside `jit` (Vinyals et al. 2016)."""
 
 from typing import NamedTuple
 

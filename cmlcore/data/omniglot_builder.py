@@ -1,4 +1,4 @@
-"""The official Omniglot files through TensorFlow Datasets, without TensorFlow.
+"""The official Omniglot files through TensorFlow Datasets, without TensorFlow (Lake et al. 2015).
 
 Imported only where there is something to download: importing `tensorflow_datasets` takes seconds. Sizes and checksums
 of the four files are those that TensorFlow Datasets records for its own Omniglot builder, which needs TensorFlow.

@@ -24,12 +24,12 @@ class Points(NamedTuple):
 
 
 def wave(amplitude, phase, x) -> Points:
-    """The examples of the wave with this amplitude and phase (radians) at inputs `x`."""
+    """The examples of the wave with this amplitude and phase (radians) at inputs `x`, `(examples, 1)`."""
     return Points(x, amplitude * jnp.sin(x + phase))
 
 
 def sine_task(key, shots: int = 10, queries: int = 10) -> Task:
-    """One random wave: `shots` support and `queries` query examples, all at random inputs."""
+    """One random wave: `shots` support and `queries` query examples, all at random inputs, each `(examples, 1)`."""
     if shots < 1 or queries < 1:
         raise ValueError(f"shots is {shots} and queries {queries}; a task needs at least one of each.")
     a, p, s, q = jax.random.split(key, 4)

@@ -1,4 +1,7 @@
-"""Explorables: figures that a reader plays with, live in a notebook and on a page with no kernel and no network."""
+"""Explorables: figures that a reader plays with, live in a notebook and on a page with no kernel and no network.
+
+The author's calls; all of it is this book's own.
+"""
 
 from cmlcore.explore.drawing import COLORS, Arrow, Axis, Band, Bars, Dots, Drawing, Image, Line, Marker, Panel, Rule, Text
 from cmlcore.explore.explorable import MIME, Explorable, Row

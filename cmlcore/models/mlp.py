@@ -1,4 +1,4 @@
-"""A multilayer perceptron as two plain functions."""
+"""A multilayer perceptron as two plain functions (as in Finn et al. 2017)."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The complex synapse: a fast weight phi, pulled with strength lambda to a slow, consolidated weight omega.
+"""The complex synapse: a fast weight phi, pulled with strength lambda to a slow, consolidated weight omega (Zucchet et al. 2022).
 
     L_in(phi, theta) = L(phi, support) + sum_i lambda_i (phi_i - omega_i)^2,     L_out(phi) = L(phi, query)        (7)
 

@@ -1,4 +1,4 @@
-"""Every full experiment of the book, in the order of its tables."""
+"""Every full experiment of the book, in the order of its tables; settings are chosen in this book."""
 
 from cmlcore.runs import sine
 from cmlcore.runs.experiment import Experiment

@@ -1,4 +1,4 @@
-"""A full experiment: many seeds of one training, each resumable, then one test and one receipt.
+"""A full experiment: many seeds of one training, each resumable, then one test and one receipt; of this book.
 
 A unit of work is one seed. It advances in chunks of outer steps; after each chunk its whole state goes to disk under
 a new name that replaces the old one at once, so a run that is killed at any moment resumes from the last chunk and

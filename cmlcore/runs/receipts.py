@@ -1,4 +1,4 @@
-"""Receipts: what a full run was, on what it ran, and what came out. The book's tables are read from them."""
+"""Receipts: what a full run was, on what it ran, and what came out. Of this book; its tables are read from them."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def device_in_words() -> str:
 
 
 def half_width(values) -> float | None:
-    """Half the width of the 95 % interval of the mean of `values` (Student's t); None for fewer than two."""
+    """Half the width of the 95 % interval of the mean of `values`, (n,), by Student's t; None for fewer than two."""
     n = len(values)
     if n < 2:
         return None

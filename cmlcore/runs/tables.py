@@ -1,4 +1,4 @@
-"""Receipts as tables and sentences of the book: no number of a full run is typed by hand."""
+"""Receipts as tables and sentences of the book: no number of a full run is typed by hand in this book."""
 
 from typing import NamedTuple
 
