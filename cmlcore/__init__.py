@@ -4,8 +4,9 @@ bilevel      Problem, Task: an inner loss that learning minimizes, an outer loss
 solve        inner solvers: gradient descent, any optax transformation, mini-batches, until a gradient norm
 estimate     Estimate, MetaGradient: the one interface of all estimators; meta_gradient, the checked call
 contrastive  contrastive, symmetric, three_point, matched: learning twice
-implicit     implicit differentiation with cg, neumann, identity (T1-T2), dense
-unroll       backpropagation through training
+implicit     implicit differentiation with cg, neumann, identity (T1-T2), dense, damped
+unroll       backpropagation through training: unrolled (MAML), truncated, checkpointed, forward_mode
+first_order  first_order (MAML without second derivatives), reptile
 meta         the outer loop and the meta-test
 quadratic    problems whose meta-gradient is known in closed form
 diagnostics  agreement, order_in_beta, memory, blind

@@ -4,6 +4,10 @@
 
 Only how `v` is found differs, so that is an argument: a linear solver `(product, rhs) -> LinearSolved`, where
 `product(v)` is the Hessian-vector product.
+
+iMAML (Rajeswaran et al. 2019) is equation (2) for an initialization that inner learning is pulled to:
+`implicit(solver, cg(5))` on `cmlcore.models.synapse.fixed_pull(loss, strength)`, with gradient descent or Hessian-free
+optimization (`cmlcore.solve.newton`) as the solver. Its proximal weight is written `lambda / 2`; here it is `strength`.
 """
 
 from collections.abc import Callable
@@ -14,7 +18,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 
 from cmlcore import trees
-from cmlcore.bilevel import free
+from cmlcore.bilevel import concrete, free
 from cmlcore.estimate import Estimate, MetaGradient, Phase, phase
 from cmlcore.solve import Solver
 
@@ -55,7 +59,10 @@ def cg(steps: int) -> LinearSolver:
 
 
 def neumann(terms: int, step) -> LinearSolver:
-    """`H^-1 ~ step * sum_{i < terms} (I - step H)^i` (Lorraine et al. 2020); needs `step < 2 / lambda_max(H)`."""
+    """`H^-1 ~ step * sum_{i < terms} (I - step H)^i` (Lorraine et al. 2020); needs `step < 2 / lambda_max(H)`.
+
+    The same numbers as `terms` steps of gradient descent, from zero, on the linear system: on `v' H v / 2 - v' rhs`.
+    """
     if terms < 1:
         raise ValueError(f"terms is {terms}; a Neumann series has at least one term.")
 
@@ -85,6 +92,16 @@ def dense() -> LinearSolver:
         return LinearSolved(unravel(jnp.linalg.solve(columns.T, flat)), flat.size)
 
     return solve
+
+
+def damped(linear: LinearSolver, amount) -> LinearSolver:
+    """Solve `(H + amount I) v = rhs` with `linear` instead: stable where `H` is nearly singular, shorter elsewhere.
+
+    `amount >= 0` may be traced. Where `H` has a negative eigenvalue, `amount` must exceed its size for `cg` to hold.
+    """
+    if (value := concrete(amount)) is not None and value < 0:
+        raise ValueError(f"amount is {value:g}; damping adds curvature, so it must not be negative.")
+    return lambda product, rhs: linear(lambda v: trees.add(product(v), trees.scale(amount, v)), rhs)
 
 
 def implicit(free_solver: Solver, linear: LinearSolver) -> MetaGradient:

@@ -1,6 +1,6 @@
 """Inner solvers: interchangeable values that minimize an objective and say how far from a fixed point they stopped.
 
-A solver is a function `(objective, phi, task, key=None) -> Solved`, where `objective(phi, task)` is a scalar. Every
+Updates are those of optax (DeepMind 2020); the interface is this book's own. A solver is a function `(objective, phi, task, key=None) -> Solved`, where `objective(phi, task)` is a scalar. Every
 solver is pure, does not jit itself, and can be nested in `vmap`, `scan` and `grad`. Learning rates may be traced
 values; step counts are static. Those that take a fixed number of steps are `Repeated`, which can be taken apart.
 """
@@ -42,7 +42,7 @@ class Solved(NamedTuple):
 
 
 class Solver(Protocol):
-    """The one interface of inner learning."""
+    """The one interface of inner learning: minimize `objective(phi, task) -> scalar` from `phi`, a tree; gives a `Solved`."""
 
     def __call__(self, objective: Callable[[Phi, Task], jax.Array], phi: Phi, task: Task, key=None) -> Solved: ...
 
