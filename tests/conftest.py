@@ -1,5 +1,8 @@
 """What several test files share."""
 
+import os
+import shutil
+
 import jax
 import pytest
 
@@ -19,3 +22,20 @@ def site(tmp_path_factory):
     from cmlcore import book
 
     return book.build(tmp_path_factory.mktemp("site")).parent
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's Chromium, headless. Where there is none the test is skipped, never in CI."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium:
+        if os.environ.get("CI"):
+            pytest.fail("no chromium here, and CI must not skip the browser's tests: apt-get install chromium.")
+        pytest.skip("no chromium here: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+        browser = playwright.chromium.launch(executable_path=chromium, args=options)
+        yield browser
+        browser.close()

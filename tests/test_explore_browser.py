@@ -1,7 +1,6 @@
 """Explorables on a page, in a real browser, from a local file: no Sphinx, no kernel, no network."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -9,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from browsing import drawn, element, move, outputs, sentence, settle
 
 from cmlcore import explore
 from cmlcore.explore import Arrow, Axis, Band, Bars, Choice, Dots, Drawing, Explorable, Image, Knob, Line, Marker, Panel, Row, Rule, Text
 from cmlcore.explore import grid
 
 pytestmark = pytest.mark.browser
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 # ---- three explorables: a light program, a heavy one, a grid -----------------------------------------------------------
 
@@ -79,21 +78,6 @@ ALL = [LIGHT, HEAVY, STORED]
 # ---- the browser -------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if not CHROMIUM:
-        if os.environ.get("CI"):
-            pytest.fail("no chromium here, and CI must not skip the browser's tests: apt-get install chromium.")
-        pytest.skip("no chromium here: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield browser
-        browser.close()
-
-
 def write(folder, explorables, policy=""):
     """A page with nothing but explorables, as a folder of files."""
     import plotly
@@ -125,42 +109,6 @@ def page(browser):
     yield page
     page.close()
     assert not wrong
-
-
-def element(page, one):
-    return page.locator(f"#explorable-{one.name}")
-
-
-def settle(page, one, timeout=30_000):
-    """Scroll to an explorable and wait until it shows what its controls say; gives the settings that it shows."""
-    element(page, one).scroll_into_view_if_needed()
-    page.wait_for_function(
-        "name => { const e = document.getElementById('explorable-' + name);"
-        "return e.dataset.shown && e.querySelector('.cml-link').hash === '#' + e.dataset.shown }",
-        arg=one.name,
-        timeout=timeout,
-    )
-    places = page.evaluate("name => document.getElementById('explorable-' + name).explorable.indices", one.name)
-    return {knob.name: knob.positions[place] for knob, place in zip(one.knobs, places)}
-
-
-def outputs(page, one):
-    """What the page computed, by name."""
-    found = page.evaluate(
-        "name => Object.entries(document.getElementById('explorable-' + name).explorable.outputs)"
-        ".map(([key, {shape, data}]) => [key, shape, Array.from(data)])",
-        one.name,
-    )
-    return {key: np.reshape(data, shape) for key, shape, data in found}
-
-
-def drawn(page, one):
-    """The marks that the figure shows, as SVG."""
-    return page.evaluate("name => [...document.querySelectorAll(`#explorable-${name} .cartesianlayer`)].map(e => e.innerHTML).join('')", one.name)
-
-
-def sentence(page, one):
-    return element(page, one).locator(".cml-say").inner_text()
 
 
 def matches(page, one, settings, rtol):
@@ -205,12 +153,7 @@ def test_the_page_computes_what_the_package_computes(page, address, one, rtol):
     settle(page, one)
     for _ in range(6):
         places = [int(rng.integers(len(knob.positions))) for knob in one.knobs]
-        page.evaluate(
-            "([name, places]) => document.querySelectorAll(`#explorable-${name} [data-knob]`).forEach((e, k) => {"
-            "if (e.tagName === 'SELECT') e.selectedIndex = places[k]; else e.value = places[k];"
-            "e.dispatchEvent(new Event('input', {bubbles: true})) })",
-            [one.name, places],
-        )
+        move(page, one, places)
         settings = settle(page, one)
         assert settings == {knob.name: knob.positions[place] for knob, place in zip(one.knobs, places)}
         matches(page, one, settings, rtol)

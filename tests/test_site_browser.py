@@ -1,0 +1,284 @@
+"""The site as a reader meets it, in a real browser: every page of the table of contents, every explorable, every theme."""
+
+import base64
+import hashlib
+import io
+import re
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import unquote, urldefrag, urlsplit
+
+import pytest
+import yaml
+from axe_playwright_python.sync_playwright import Axe
+from browsing import drawn, element, outputs, sentence, settle, stored, title, told
+from PIL import Image
+
+from cmlcore import book
+from cmlcore.notebooks import ROOT
+
+pytestmark = pytest.mark.browser
+
+TOC = book.pages(yaml.safe_load((ROOT / "_toc.yml").read_text()))
+BOOK = stored()
+every_page = pytest.mark.parametrize("name", TOC, ids=lambda name: name.rpartition("/")[2])
+every_explorable = pytest.mark.parametrize("one", BOOK, ids=title)
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+# ---- the site, served, and a page that is watched ------------------------------------------------------------------------
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """Serves a folder, with a content security policy if there is one, and prints nothing."""
+
+    policy = None
+
+    def end_headers(self):
+        if self.policy:
+            self.send_header("Content-Security-Policy", self.policy)
+        super().end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def serve(site):
+    """Serve the site under a policy; gives the address."""
+    servers = []
+
+    def start(policy=None):
+        handler = partial(type("Handler", (Quiet,), {"policy": policy}), directory=str(site))
+        servers.append(ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def address(serve):
+    return serve()
+
+
+@pytest.fixture
+def page(browser):
+    """A page that fails its test for any error or warning in the console, any failed load, and any request to another host."""
+    context = browser.new_context(viewport=WIDE)
+    page, wrong = context.new_page(), []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("requestfailed", lambda request: wrong.append(f"{request.url} failed: {request.failure}"))
+    page.on("response", lambda response: wrong.append(f"{response.url} answered {response.status}") if response.status >= 400 else None)
+    own = re.compile(r"(http://127\.0\.0\.1:\d+/|file:|blob:|data:)")
+    page.on("request", lambda request: None if own.match(request.url) else wrong.append(f"asked another host: {request.url}"))
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def of(name):
+    """The explorables of a page."""
+    return [one for one in BOOK if f"book/{one.chapter}" == name]
+
+
+def arrive(page, address, name):
+    """Open a page of the book, wait for its formulas, and wake all of its figures."""
+    page.goto(f"{address}/{name}.html")
+    page.evaluate("window.MathJax?.startup?.promise")
+    for one in of(name):
+        settle(page, one)
+
+
+def unfold(page):
+    """Open what is folded: proofs, solutions, tables."""
+    page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+
+
+def theme(page, scheme):
+    """Ask for the light or the dark theme, as the reader's system does."""
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
+    page.wait_for_timeout(300)  # colors fade from one theme to the other
+
+
+# ---- pages ---------------------------------------------------------------------------------------------------------------
+
+
+def links_of(site, page):
+    """The links of the page as the browser has it, to pages of the book: (file, anchor)."""
+    found = set()
+    for link in page.evaluate("[...document.querySelectorAll('a[href]')].map(a => a.href)"):
+        link, anchor = urldefrag(link)
+        if urlsplit(link).hostname == "127.0.0.1":
+            found.add((site / unquote(urlsplit(link).path).lstrip("/"), unquote(anchor)))
+    return found
+
+
+def anchors(file):
+    return set(re.findall(r'\b(?:id|name)="([^"]+)"', file.read_text(encoding="utf-8")))
+
+
+@every_page
+def test_a_page_opens_whole(page, site, address, name):
+    """Nothing missing, nothing from elsewhere; formulas and outputs are drawn; links lead somewhere."""
+    arrive(page, address, name)
+    assert page.get_by_role("heading", level=1).first.inner_text().strip("# \n")
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    assert "unknown mime type" not in page.content().lower()
+    assert page.locator(".cml-explorable").count() == len(of(name))
+    links = links_of(site, page)
+    assert len(links) > 5
+    ours = tuple(f"{one.name}." for one in BOOK) + tuple(f"{knob.name}=" for one in BOOK for knob in one.knobs)
+    dead = [
+        (str(file.relative_to(site)), anchor)
+        for file, anchor in links
+        if not file.is_file() or (anchor and not anchor.startswith(ours) and anchor not in anchors(file))
+    ]
+    assert dead == []
+
+
+@every_page
+def test_a_page_fits_a_phone_and_a_desk_in_both_themes(page, address, name):
+    arrive(page, address, name)
+    unfold(page)
+    for viewport in (WIDE, PHONE):
+        page.set_viewport_size(viewport)
+        for scheme in ("light", "dark"):
+            theme(page, scheme)
+            state = f"{name}, {scheme}, {viewport['width']} px"
+            assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], state
+            boxes = "[...document.querySelectorAll('.cml-plot, .cml-knob, .cml-say')].map(e => e.getBoundingClientRect().right)"
+            assert max(page.evaluate(boxes), default=0) <= viewport["width"], state
+
+
+@every_page
+@pytest.mark.parametrize("scheme, viewport", [("light", WIDE), ("dark", PHONE)], ids=["light-wide", "dark-phone"])
+def test_a_page_is_accessible(page, address, name, scheme, viewport):
+    """axe finds no violation that it calls serious or critical.
+
+    Its preloading is off: it asks for style sheets under addresses of its own making. One rule needs it, which is about
+    styles that bind a page to one orientation of the screen.
+    """
+    page.set_viewport_size(viewport)
+    arrive(page, address, name)
+    unfold(page)
+    theme(page, scheme)
+    violations = Axe().run(page, options={"preload": False, "resultTypes": ["violations"]}).response["violations"]
+    told = [
+        f"{rule['id']} ({rule['impact']}): {node['target']} {node['failureSummary']}"
+        for rule in violations
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+    assert told == []
+
+
+# ---- explorables ---------------------------------------------------------------------------------------------------------
+
+
+def colors(picture: bytes) -> int:
+    """How many different colors a screenshot has."""
+    return len(Image.open(io.BytesIO(picture)).convert("RGB").getcolors(1 << 20))
+
+
+def press(page, one, knob):
+    """Move one knob from its start to an end, by keyboard."""
+    role = "combobox" if isinstance(knob.start, str) else "slider"
+    element(page, one).get_by_role(role, name=knob.label, exact=True).focus()
+    at_end = knob.positions.index(knob.start) == len(knob.positions) - 1
+    page.keyboard.press({"combobox": ("ArrowDown", "ArrowUp"), "slider": ("End", "Home")}[role][at_end])
+
+
+@every_explorable
+def test_an_explorable_shows_its_state_and_follows_every_knob_by_keyboard(page, address, one):
+    page.goto(f"{address}/book/{one.chapter}.html")
+    start = {knob.name: knob.start for knob in one.knobs}
+    assert settle(page, one) == start
+    for plot in element(page, one).locator(".cml-plot").all():
+        assert colors(plot.screenshot()) > 3, "a blank picture"
+    before = drawn(page, one), outputs(page, one)
+    assert sentence(page, one) == told(one, before[1], start)
+    for knob in one.knobs:
+        press(page, one, knob)
+        settings = settle(page, one)
+        assert settings != start and {key for key in start if settings[key] != start[key]} == {knob.name}
+        after = drawn(page, one), outputs(page, one)
+        assert after[0] != before[0], f"{knob.name} moves nothing that is drawn"
+        assert any((after[1][key] != before[1][key]).any() for key in before[1])
+        assert sentence(page, one) == told(one, after[1], settings)
+        element(page, one).get_by_role("button", name="Reset").click()
+        assert settle(page, one) == start
+
+
+@pytest.mark.parametrize("name", dict.fromkeys(f"book/{one.chapter}" for one in BOOK))
+def test_a_link_carries_the_settings(page, address, name):
+    """To one figure by its name, and by the knob's name alone."""
+    one = of(name)[-1]
+    wanted = {knob.name: knob.positions[len(knob.positions) // 3] for knob in one.knobs}
+    for prefix in (f"{one.name}.", ""):
+        page.goto("about:blank")
+        page.goto(f"{address}/{name}.html#" + "&".join(f"{prefix}{key}={value}" for key, value in wanted.items()))
+        page.evaluate("window.MathJax?.startup?.promise")
+        assert settle(page, one) == wanted
+        assert sentence(page, one) == told(one, outputs(page, one), wanted)
+
+
+# ---- without a server, and under a policy --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def copied(site, tmp_path_factory):
+    """The site, copied to a folder with a space in its name, as on a stick."""
+    return shutil.copytree(site, tmp_path_factory.mktemp("stick") / "my book").as_uri()
+
+
+@pytest.mark.parametrize("name", [TOC[0], *dict.fromkeys(f"book/{one.chapter}" for one in BOOK)], ids=lambda name: name.rpartition("/")[2])
+def test_a_copied_folder_works_from_a_file(page, copied, name):
+    arrive(page, copied, name)
+    for one in of(name):
+        press(page, one, one.knobs[0])
+        settings = settle(page, one)
+        assert sentence(page, one) == told(one, outputs(page, one), settings)
+    page.locator("a.right-next").click()
+    page.wait_for_url(f"{copied}/{TOC[TOC.index(name) + 1]}.html")
+
+
+def hashes(texts):
+    """Sources of a policy that allow exactly these scripts."""
+    return " ".join(sorted({f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in texts}))
+
+
+def test_the_page_computes_under_a_policy_without_eval(browser, site, serve):
+    """What a strict host may say: our scripts, blobs as workers, the theme's own inline scripts and two buttons by their hashes.
+
+    No eval. Styles must be allowed inline: plotly, MathJax and the theme set them.
+    """
+    one = next(one for one in BOOK if one.kind == "program")
+    text = (site / f"book/{one.chapter}.html").read_text(encoding="utf-8")
+    scripts = hashes(re.findall(r"<script(?![^>]*\bsrc=)[^>]*>(.*?)</script>", text, re.S))
+    buttons = hashes(re.findall(r' onclick="([^"]*)"', text))
+    policy = (
+        f"default-src 'self'; script-src 'self' {scripts}; script-src-attr 'unsafe-hashes' {buttons}; worker-src blob:; "
+        "style-src 'self' 'unsafe-inline'; img-src 'self' data:"
+    )
+    page, workers = browser.new_page(viewport=WIDE), []
+    page.on("worker", lambda worker: workers.append(worker.url))
+    page.add_init_script("window.refused = []; addEventListener('securitypolicyviolation', e => refused.push(`${e.violatedDirective} ${e.blockedURI} ${e.sample}`))")
+    arrive(page, serve(policy), f"book/{one.chapter}")
+    press(page, one, one.knobs[0])
+    settings = settle(page, one)
+    assert sentence(page, one) == told(one, outputs(page, one), settings)
+    assert workers and workers[0].startswith("blob:")
+    assert page.evaluate("refused") == []
+    probe = "try { new Function('return 1')(); window.probed = 'ran' } catch (error) { window.probed = error.name }"
+    page.route("**/probe.js", lambda route: route.fulfill(body=probe, content_type="text/javascript"))
+    page.add_script_tag(url="/probe.js")
+    assert page.evaluate("probed") == "EvalError", "the policy lets eval through, so this test shows nothing"
+    page.close()
