@@ -10,6 +10,8 @@ first_order  first_order (MAML without second derivatives), reptile
 meta         the outer loop and the meta-test
 quadratic    problems whose meta-gradient is known in closed form
 diagnostics  agreement, order_in_beta, memory, blind
+compare      all estimators against the exact answer: error, cost, and the wish-list
+count        first and second derivatives of the losses, counted in the traced program
 models       networks and the complex synapse
 data         sine waves and Omniglot
 explore      figures whose sliders work in Jupyter and on the static page

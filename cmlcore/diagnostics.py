@@ -95,7 +95,12 @@ def memory(fn: Callable, *args) -> Memory:
 
     Raises RuntimeError on a backend that gives no analysis.
     """
-    analysis = jax.jit(fn).lower(*args).compile().memory_analysis()
+    return compiled_memory(jax.jit(fn).lower(*args).compile())
+
+
+def compiled_memory(run: jax.stages.Compiled) -> Memory:
+    """The memory that a compiled function needs, three numbers, by XLA's own analysis; raises as `memory` does."""
+    analysis = run.memory_analysis()
     if analysis is None:
         raise RuntimeError(f"the {jax.default_backend()} backend reports no memory analysis; ask on the CPU (JAX_PLATFORMS=cpu).")
     return Memory(analysis.temp_size_in_bytes, analysis.argument_size_in_bytes, analysis.output_size_in_bytes)

@@ -31,7 +31,7 @@ def first_order(free_solver: Solver) -> MetaGradient:
 
 
 def reptile(free_solver: Solver) -> MetaGradient:
-    """Reptile: move the start towards where learning ended, `grad = (d init / d theta)' (phi_0 - phi_T)`.
+    """Reptile: move the start towards where learning ended, `grad = (d init / d theta)' (phi_0 - phi_T)`, a tree like theta.
 
     The query set enters the reported `value` only. The length of `grad` is a distance, not a slope of `L_out`: the outer
     learning rate is the fraction of the way to go (Nichol et al. 2018). To use all data of a task as the authors do,

@@ -84,7 +84,7 @@ def identity() -> LinearSolver:
 
 
 def dense() -> LinearSolver:
-    """Build `H` column by column and solve exactly: for small problems, and for checking the others."""
+    """Build `H` column by column and solve exactly, as Bengio (2000) did: for small problems, and for checking the others."""
 
     def solve(product, rhs):
         flat, unravel = jax.flatten_util.ravel_pytree(rhs)
@@ -97,6 +97,8 @@ def dense() -> LinearSolver:
 def damped(linear: LinearSolver, amount) -> LinearSolver:
     """Solve `(H + amount I) v = rhs` with `linear` instead: stable where `H` is nearly singular, shorter elsewhere.
 
+    The damping of Hessian-free optimization (Martens 2010), also used with iMAML (Rajeswaran et al. 2019).
+
     `amount >= 0` may be traced. Where `H` has a negative eigenvalue, `amount` must exceed its size for `cg` to hold.
     """
     if (value := concrete(amount)) is not None and value < 0:
@@ -105,7 +107,7 @@ def damped(linear: LinearSolver, amount) -> LinearSolver:
 
 
 def implicit(free_solver: Solver, linear: LinearSolver) -> MetaGradient:
-    """Equation (2) at the solver's own `phi`, with `linear` standing for the inverse Hessian.
+    """Equation (2) at the solver's own `phi`, with `linear` standing for the inverse Hessian (Pedregosa 2016).
 
     Meta-parameters that act only through the path (where phi starts, learning rates) get exactly zero.
     """

@@ -1,8 +1,9 @@
 """Inner solvers: interchangeable values that minimize an objective and say how far from a fixed point they stopped.
 
-Updates are those of optax (DeepMind 2020); the interface is this book's own. A solver is a function `(objective, phi, task, key=None) -> Solved`, where `objective(phi, task)` is a scalar. Every
+A solver is a function `(objective, phi, task, key=None) -> Solved`, where `objective(phi, task)` is a scalar. Every
 solver is pure, does not jit itself, and can be nested in `vmap`, `scan` and `grad`. Learning rates may be traced
 values; step counts are static. Those that take a fixed number of steps are `Repeated`, which can be taken apart.
+Updates are those of optax (DeepMind 2020); the interface is this book's own.
 """
 
 from collections.abc import Callable

@@ -40,9 +40,9 @@ def _through(differentiate: Callable, free_solver: Solver) -> MetaGradient:
 
 
 def unrolled(free_solver: Solver) -> MetaGradient:
-    """Reverse mode through every inner step: exact for the steps taken, memory grows with their number.
+    """Reverse mode through every inner step (Maclaurin et al. 2015): exact for the steps taken, memory grows with them.
 
-    Sees everything that touches the path, the starting point and the learning rates included. `free_solver` must not
+    `grad` is a tree shaped like theta, as for all estimators. Sees everything that touches the path, the starting point and the learning rates included. `free_solver` must not
     be `until` (a `while_loop` has no reverse mode).
     """
     return _through(jax.grad, free_solver)
@@ -75,7 +75,7 @@ def truncated(free_solver: Repeated, last: int) -> MetaGradient:
 def checkpointed(free_solver: Repeated, segment: int | None = None) -> MetaGradient:
     """Reverse mode through every step, storing `phi` once per `segment` steps and computing the rest again.
 
-    Equal to `unrolled`. Memory of order `steps / segment + segment`, smallest at the default, `sqrt(steps)`; time of
+    Equal to `unrolled`, a tree shaped like theta. Memory of order `steps / segment + segment`, smallest at the default, `sqrt(steps)`; time of
     one more run of learning (Griewank & Walther 2000). Raises ValueError for `segment < 1`, TypeError for a solver
     that cannot be taken apart.
     """
