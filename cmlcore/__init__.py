@@ -9,6 +9,7 @@ unroll       backpropagation through training: unrolled (MAML), truncated, check
 first_order  first_order (MAML without second derivatives), reptile
 meta         the outer loop and the meta-test
 quadratic    problems whose meta-gradient is known in closed form
+bound        how wrong the rule is: the bound on its error, the best nudge, the powers that follow
 diagnostics  agreement, order_in_beta, memory, blind
 compare      all estimators against the exact answer: error, cost, and the wish-list
 count        first and second derivatives of the losses, counted in the traced program
