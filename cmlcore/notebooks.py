@@ -29,6 +29,7 @@ PACKAGE = ROOT / "cmlcore"
 RECEIPTS = PACKAGE / "runs" / "receipts"
 OUTPUT_LIMIT = 300_000  # bytes of stored outputs a notebook
 CHECK_TAG = "nbval-check-output"
+CATALOG = "cmlcore.runs.catalog"  # names every experiment; what a chapter has of it is in its receipts, which have a stamp of their own
 ANSI = r"\x1b\[[0-9;]*m"  # colors for a terminal
 
 
@@ -67,11 +68,11 @@ def imported(source: str, package: str = "") -> set[str]:
 
 
 def reached(sources: Iterable[str]) -> set[Path]:
-    """Files of every `cmlcore` module that the sources import, and of what those import, to the end."""
+    """Files of every `cmlcore` module that the sources import, and of what those import, to the end; not the catalog's."""
     seen, queue = set(), [name for source in sources for name in imported(source)]
     while queue:
         name = queue.pop()
-        file = module_file(name) if name.split(".")[0] == PACKAGE.name else None
+        file = module_file(name) if name.split(".")[0] == PACKAGE.name and name != CATALOG else None
         if file is None or file in seen:
             continue
         seen.add(file)

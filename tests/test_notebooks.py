@@ -191,3 +191,9 @@ def test_nbval_compares_checked_cells(tmp_path, executed, printed, status):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml"), str(path)]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == status, run.stdout
+
+
+def test_a_chapter_does_not_depend_on_experiments_that_it_does_not_read():
+    files = {str(file.relative_to(notebooks.ROOT)) for file in notebooks.reached(["from cmlcore.runs.tables import comparison"])}
+    assert "cmlcore/runs/receipts.py" in files
+    assert not files & {"cmlcore/runs/catalog.py", "cmlcore/runs/sine.py"}

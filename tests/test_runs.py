@@ -201,3 +201,8 @@ def test_the_code_still_does_what_the_receipt_says(name):
     _, info = training.advance(training.start(0))
     recorded = receipts.read(name)["curve"]["outer_loss"][0][0]
     assert float(info["outer_loss"]) == pytest.approx(recorded, rel=0.05)
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in receipts.FOLDER.glob("*.json")))
+def test_receipts_in_the_package_are_of_the_experiments_as_they_stand(name):
+    assert receipts.read(name)["fingerprint"] == fingerprint(find(name))
