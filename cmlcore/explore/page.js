@@ -87,10 +87,10 @@
     return function question(indices, done) {
       if (busy) return void (waiting = [indices, done]);
       busy = true;
-      ask(inputs(indices), (problem, outputs) => {
+      ask(inputs(indices), (problem, outputs, milliseconds) => {
         busy = false;
         if (problem) failed(problem);
-        else done(outputs);
+        else done(outputs, milliseconds);
         const next = waiting;
         waiting = null;
         if (next) question(...next);
@@ -103,8 +103,11 @@
     const work = `${CMLProgram.source}
       let run = null;
       onmessage = ({ data }) => {
-        try { if (data.program) run = CMLProgram.compile(data.program); else postMessage({ outputs: run(data.inputs) }); }
-        catch (problem) { postMessage({ problem: String(problem.message || problem) }); }
+        try {
+          if (data.program) return void (run = CMLProgram.compile(data.program));
+          const start = performance.now(), outputs = run(data.inputs);
+          postMessage({ outputs, milliseconds: performance.now() - start });
+        } catch (problem) { postMessage({ problem: String(problem.message || problem) }); }
       };`;
     try {
       // A page opened as a file cannot load a worker's file; a Blob it can.
@@ -114,7 +117,7 @@
     }
     worker.onmessage = ({ data }) => {
       answered = true;
-      answer(data.problem, data.outputs);
+      answer(data.problem, data.outputs, data.milliseconds);
     };
     worker.onerror = (event) => {
       // A security policy may forbid the worker after it was made: compute here.
@@ -134,14 +137,15 @@
   function hereFor(program) {
     let run = null;
     return (inputs, done) => {
-      let outputs;
+      let outputs, start;
       try {
         run = run || CMLProgram.compile(program);
+        start = performance.now();
         outputs = run(inputs);
       } catch (problem) {
         return done(String(problem.message || problem));
       }
-      done(null, outputs);
+      done(null, outputs, performance.now() - start);
     };
   }
 
@@ -232,6 +236,9 @@
     return [panel.marks.map((mark) => MARKS[mark.kind](mark, scope, mark.color === "ink" ? ink : mark.color)), layout];
   }
 
+  /** How long the program ran, for a text that has a place for it; browsers round to a tenth of a millisecond. */
+  const took = (milliseconds) => (milliseconds < 0.15 ? "at most 0.1\u00a0ms" : `${show(milliseconds, "g", 2)}\u00a0ms`);
+
   // --- One explorable -------------------------------------------------------------------------------------------------
 
   const all = [];
@@ -283,7 +290,7 @@
     function moved() {
       const indices = settings();
       label();
-      if (ask) ask(indices, (outputs) => display(indices, outputs));
+      if (ask) ask(indices, (outputs, milliseconds) => display(indices, outputs, milliseconds));
       else wake();
     }
 
@@ -292,7 +299,7 @@
       return knobs.map((knob, k) => `${prefix}${knob.name}=${encodeURIComponent(knob.values[indices[k]])}`).join("&");
     }
 
-    function display(indices, outputs) {
+    function display(indices, outputs, milliseconds) {
       const scope = scopeOf(indices, outputs);
       shown = { indices, scope };
       const sentence = tell(say, scope.words);
@@ -301,7 +308,8 @@
       clearTimeout(spoken);
       spoken = setTimeout(() => (part("status").textContent = sentence), 400); // when the slider rests, not at every step
       draw();
-      element.explorable = { indices, outputs }; // what the figure now shows, for whoever checks it
+      document.querySelectorAll(`[data-cml-clock="${name}"]`).forEach((clock) => (clock.textContent = took(milliseconds)));
+      element.explorable = { indices, outputs, milliseconds }; // what the figure now shows, for whoever checks it
       element.dataset.shown = address(indices);
     }
 
