@@ -50,6 +50,27 @@ class Contrastive(NamedTuple):
     clip: float
 
 
+class Minibatch(NamedTuple):
+    """Settings of a contrastive run on mini-batches: free phase Adam, nudged phase and control SGD with momentum.
+
+    Both rates decay as a cosine. Under Adam the nudge would change the rate of every synapse, so the noise of the
+    mini-batches would differ between the nudged run and its control, and would not cancel.
+    """
+
+    free_steps: int
+    nudged_steps: int
+    free_rate: float
+    nudged_rate: float
+    momentum: float
+    batch: int
+    beta: float
+    pull: float
+    outer_steps: int
+    tasks: int
+    outer_rate: float
+    clip: float
+
+
 class Maml(NamedTuple):
     """Settings of a MAML run: the initialization is learned through `inner_steps` steps of gradient descent."""
 
@@ -98,17 +119,32 @@ def meta_training(problem: Problem, estimator, solver: Solver, settings) -> Trai
     )
 
 
-def _inner(settings: Contrastive, steps: int) -> Solver:
-    rate = optax.cosine_decay_schedule(settings.inner_rate, steps, 0.01) if settings.settle else settings.inner_rate
-    adam = optax.adam(rate)
-    if settings.batch:
-        return minibatch(adam, steps, subsample(settings.batch), unroll=2)
-    return optimizer(adam, steps, unroll=2)
+def _settling(rate: float, steps: int):
+    """A rate that falls to a hundredth of `rate` as a cosine: what is left of the noise at the end is small."""
+    return optax.cosine_decay_schedule(rate, steps, 0.01)
+
+
+def _learner(transform: optax.GradientTransformation, steps: int, batch: int) -> Solver:
+    """`steps` updates on mini-batches of `batch` examples, or on the whole task if that is 0."""
+    return minibatch(transform, steps, subsample(batch), unroll=2) if batch else optimizer(transform, steps, unroll=2)
 
 
 def _contrastive_training(rule, settings: Contrastive) -> Training:
-    free, nudged = _inner(settings, settings.free_steps), _inner(settings, settings.nudged_steps)
+    def phase(steps):
+        rate = _settling(settings.inner_rate, steps) if settings.settle else settings.inner_rate
+        return _learner(optax.adam(rate), steps, settings.batch)
+
+    free, nudged = phase(settings.free_steps), phase(settings.nudged_steps)
     return meta_training(fixed_pull(LOSS, settings.pull), rule(free, nudged, settings.beta), free, settings)
+
+
+def train_minibatch(settings: Minibatch) -> Training:
+    """The contrastive rule with the matched control, every phase on mini-batches."""
+    free = optax.adam(_settling(settings.free_rate, settings.free_steps))
+    nudged = optax.sgd(_settling(settings.nudged_rate, settings.nudged_steps), settings.momentum)
+    learn = _learner(free, settings.free_steps, settings.batch)
+    rule = matched(learn, _learner(nudged, settings.nudged_steps, settings.batch), settings.beta)
+    return meta_training(fixed_pull(LOSS, settings.pull), rule, learn, settings)
 
 
 def train_matched(settings: Contrastive) -> Training:
