@@ -10,11 +10,13 @@ first_order  first_order (MAML without second derivatives), reptile
 meta         the outer loop and the meta-test
 quadratic    problems whose meta-gradient is known in closed form
 bound        how wrong the rule is: the bound on its error, the best nudge, the powers that follow
+theorem      both sides of the theorem of equilibrium propagation
+equilibrium  relaxation of an energy's state; a nudged relaxation against backpropagation, step by step
 diagnostics  agreement, order_in_beta, memory, blind
 compare      all estimators against the exact answer: error, cost, and the wish-list
 count        first and second derivatives of the losses, counted in the traced program
-models       networks and the complex synapse
-data         sine waves and Omniglot
+models       networks, the error circuit, the energy network, the complex synapse
+data         sine waves, Omniglot, handwritten digits
 explore      figures whose sliders work in Jupyter and on the static page
 runs         the book's full experiments: python -m cmlcore.runs
 """

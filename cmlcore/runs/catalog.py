@@ -117,7 +117,7 @@ CATALOG = (
     Experiment(
         "digits-backprop",
         "MNIST: the same network by backpropagation through the twenty steps of its free phase.",
-        digits.Relaxing(256, 20, 0, 0.5, 0.0, 100, 12, 0.0003),
+        digits.Relaxing(256, 20, 0, 0.5, 0.0, 100, 12, 0.0001),
         digits.train_backprop,
         SEEDS,
         ACCURACY,

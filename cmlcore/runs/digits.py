@@ -68,22 +68,23 @@ def training(estimator, settings: Relaxing, digits=None, keep: bool = False) -> 
         (synapses, moments), costs = jax.lax.scan(step, (synapses, moments), order.reshape(batches, settings.batch))
         return (synapses, moments, key, number + 1), jnp.mean(costs)
 
-    right = jax.jit(lambda synapses, x, y: jnp.argmax(_answers(relaxing, synapses, x), axis=-1) == y)
+    answers = jax.jit(lambda synapses, x: jnp.argmax(_answers(relaxing, synapses, x), axis=-1))
 
-    def score(synapses, x, y):
-        parts = range(0, len(x), IMAGES_AT_ONCE)
-        return jnp.concatenate([right(synapses, x[i : i + IMAGES_AT_ONCE], y[i : i + IMAGES_AT_ONCE]) for i in parts])
+    def say(synapses, x):
+        parts = [x[i : i + IMAGES_AT_ONCE] for i in range(0, len(x), IMAGES_AT_ONCE)]
+        return jnp.concatenate([answers(synapses, part) for part in parts])
 
     def advance(state):
         state, mean_cost = epoch(state, images, labels)
-        validation = score(state[0], digits.validation_images, digits.validation_labels)
-        return state, {"cost": mean_cost, "validation": jnp.mean(validation)}
+        said = say(state[0], digits.validation_images)
+        unsaid = jnp.sum(jnp.bincount(said, length=10) == 0)  # digits that the network never answers
+        return state, {"cost": mean_cost, "validation": jnp.mean(said == digits.validation_labels), "unsaid": unsaid}
 
     return Training(
         start=start,
         advance=advance,
         chunks=settings.epochs,
-        test=lambda seed, state: {"accuracy": score(state[0], digits.test_images, digits.test_labels).astype(float)},
+        test=lambda seed, state: {"accuracy": (say(state[0], digits.test_images) == digits.test_labels).astype(float)},
         keep=lambda state: state[0] if keep else (),
     )
 
