@@ -3,9 +3,10 @@ SHELL  := /bin/bash
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
             $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 UV     := UV_LINK_MODE=copy .venv/bin/uv pip install --quiet
+SHARED := --numprocesses=logical --dist=loadfile
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help book test notebooks site lab test-oldest clean
+.PHONY: help book test notebooks site lab test-oldest colab clean
 
 help:
 	@echo "make book         install into .venv, execute the notebooks that are out of date, build _build/html"
@@ -14,6 +15,7 @@ help:
 	@echo "make site         build _build/html from the notebooks as they are"
 	@echo "make lab          open the notebooks in JupyterLab"
 	@echo "make test-oldest  the tests, without the notebooks, with the oldest supported version of everything"
+	@echo "make colab        the notebooks as Colab runs them, in fresh environments with the oldest and the newest versions"
 	@echo "make clean        remove what was built, and the two virtual environments"
 	@echo
 	@echo "make book PYTHON=python3.12   with another interpreter (3.11 or newer; after make clean); now: $(or $(PYTHON),none found)"
@@ -32,10 +34,13 @@ lab: .venv/installed
 	@.venv/bin/python -m jupyterlab book
 
 test: .venv/installed
-	@.venv/bin/python -m pytest $(ARGS)
+	@.venv/bin/python -m pytest $(SHARED) $(ARGS)
 
 test-oldest: .venv-oldest/installed
-	@.venv-oldest/bin/python -m pytest --ignore=book -m "not browser" $(ARGS)
+	@.venv-oldest/bin/python -m pytest $(SHARED) --ignore=book -m "not browser" $(ARGS)
+
+colab: .venv/installed
+	@.venv/bin/python tests/colab.py $(ARGS)
 
 clean:
 	rm -rf _build .venv .venv-oldest .pytest_cache *.egg-info

@@ -7,6 +7,7 @@ import subprocess
 import xml.etree.ElementTree as xml
 from pathlib import Path
 
+import ipywidgets
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -156,6 +157,20 @@ def test_the_live_face_says_what_went_wrong():
     widgets = make(lambda beta, rule: slide(beta, rule) | {"at": jnp.where(beta > 5, jnp.inf, 1.0)}).live()
     widgets.children[2].value = 10.0
     assert "not finite at beta = 10.0" in widgets.children[5].value
+
+
+def family(widget):
+    """The widget and all that it holds."""
+    return [widget] + [one for child in getattr(widget, "children", ()) for one in family(child)]
+
+
+def test_the_live_face_needs_no_extension_of_one_notebook_program():
+    """VS Code and Colab bring ipywidgets' own widgets and HTML, and nothing that is JupyterLab's alone."""
+    widgets = make().live()
+    assert {one._model_module for one in family(widgets)} == {"@jupyter-widgets/controls"}
+    assert widgets._repr_mimebundle_().keys() <= {"text/plain", "application/vnd.jupyter.widget-view+json"}
+    pictures = [one.value for one in family(widgets) if isinstance(one, ipywidgets.HTML)]
+    assert "<svg" in pictures[1] and not any(word in "".join(pictures) for word in ("<script", "jp-", " href=", " src="))
 
 
 # ---- what it stores --------------------------------------------------------------------------------------------------
