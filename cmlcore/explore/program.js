@@ -156,7 +156,8 @@
 
   // --- Loops over arrays --------------------------------------------------------------------------------------------
   // A mask p is -1 for an array (i & -1 = i) and 0 for a single number that stands for a whole array (i & 0 = 0).
-  // The frequent float32 loops are written out: browsers compile best a loop that only ever sees Float32Array.
+  // The frequent loops over floats are written out: browsers compile best a loop that only ever sees one kind of array, which
+  // it does in a figure's Worker as long as the figure does not mix float32 and float64.
 
   const FAST = {
     add(o, a, p, b, q) { for (let i = 0; i < o.length; i++) o[i] = a[i & p] + b[i & q]; },
@@ -186,7 +187,7 @@
   function takeAny(o, a, where) { for (let i = 0; i < o.length; i++) o[i] = a[where[i]]; }
   const takeFor = (dtype) => (dtype === "f32" ? takeFloat32 : takeAny);
 
-  function sumFloat32(o, a, base, along) {
+  function sumFloats(o, a, base, along) {
     for (let i = 0; i < o.length; i++) {
       let sum = 0;
       for (let j = 0, b = base[i]; j < along.length; j++) sum += a[b + along[j]];
@@ -243,7 +244,7 @@
   }
 
   /** o[m, n] = sum_k a[m, k] b[k, n], each array from an offset with its own strides, in tiles of 2 x 4. */
-  function dotFloat32(o, at, a, a0, am, ak, b, b0, bk, bn, M, N, K, om, on) {
+  function dotFloats(o, at, a, a0, am, ak, b, b0, bk, bn, M, N, K, om, on) {
     let m = 0;
     for (; m + 1 < M; m += 2) {
       let n = 0;
@@ -391,8 +392,8 @@
     }
     overwrite();
     const out = plan.alloc(type, single ? 1 : type.size), o = out.data;
-    const allFloat32 = ins.every((v) => v.type.dtype === "f32" || v.type.dtype === "bool") && dtype === "f32";
-    const loop = loopFor(name, allFloat32, ins, type, params);
+    const oneFloat = isFloat(dtype) && ins.every((v) => v.type.dtype === dtype || v.type.dtype === "bool");
+    const loop = loopFor(name, oneFloat, ins, type, params);
     const [a, p, b, q, c, r] = args;
     if (ins.length === 1) plan.step(() => loop(o, a));
     else if (ins.length === 2) plan.step(() => loop(o, a, p, b, q));
@@ -401,8 +402,8 @@
     return [out];
   }
 
-  function loopFor(name, allFloat32, ins, type, params) {
-    if (allFloat32 && FAST[name] && ins.length <= 3) return FAST[name];
+  function loopFor(name, oneFloat, ins, type, params) {
+    if (oneFloat && FAST[name] && ins.length <= 3) return FAST[name];
     if (name === "select_n") return select;
     if (name === "clamp") return clamp;
     const f = scalarFunction(name, ins[0].type.dtype, type.dtype, params);
@@ -514,7 +515,7 @@
   };
   for (const name of ["sum", "prod", "max", "min", "and", "or", "xor"])
     OPS["reduce_" + name] = reduction((dtype) =>
-      name === "sum" && dtype === "f32" ? sumFloat32 : reduceWith(...monoid(name, dtype)));
+      name === "sum" && isFloat(dtype) ? sumFloats : reduceWith(...monoid(name, dtype)));
   OPS.argmax = reduction(() => bestIndex((x, best) => x > best));
   OPS.argmin = reduction(() => bestIndex((x, best) => x < best));
 
@@ -578,7 +579,7 @@
     const [B, M, K] = a.sizes, N = b.sizes[1];
     const [ab, am, ak] = a.strides, [bb, bn, bk] = b.strides;
     const out = plan.alloc(type), o = out.data;
-    const dot = [x, y, out].every((v) => v.type.dtype === "f32") ? dotFloat32 : dotAny;
+    const dot = isFloat(type.dtype) && [x, y].every((v) => v.type.dtype === type.dtype) ? dotFloats : dotAny;
     const tall = N < 4 && M > N; // tiles are wider than high: a tall result is computed as its transpose
     plan.step(() => {
       for (let i = 0; i < B; i++) {
