@@ -12,6 +12,8 @@ from cmlcore.data import mnist
 from cmlcore.equilibrium import backprop_by_step, nudged_by_step, relax
 from cmlcore.estimate import meta_gradient
 from cmlcore.models.hopfield import contrastive_hebbian, correlations, energy, hopfield, init_synapses
+from cmlcore.runs import receipts
+from cmlcore.runs.catalog import CATALOG, find
 from cmlcore.runs.digits import Relaxing, training
 from cmlcore.unroll import unrolled
 
@@ -160,4 +162,31 @@ def test_the_training_of_the_full_runs_learns(rule):
         state, info = run.advance(state)
     accuracy = run.test(0, state)["accuracy"]
     assert accuracy.shape == (100,) and before < 0.4 and accuracy.mean() > 0.8
-    assert set(info) == {"cost", "validation"} and info["validation"] > 0.8
+    assert set(info) == {"cost", "validation", "unsaid"} and info["validation"] > 0.8 and info["unsaid"] == 0
+
+
+DIGITS = [experiment.name for experiment in CATALOG if experiment.name.startswith("digits-")]
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_a_committed_receipt_is_whole_and_of_the_experiment_as_it_stands(name):
+    receipt = receipts.read(name)
+    assert tuple(receipt["seeds"]) == find(name).seeds and len(receipt["seeds"]) >= 3
+    assert receipt["result"]["tasks"] == 10_000 and set(receipt["curve"]) == {"cost", "validation", "unsaid"}
+
+
+def test_equilibrium_propagation_passes_95_percent_with_every_seed():
+    assert min(receipts.read("digits-eqprop")["result"]["each_seed"]) >= 0.95
+
+
+def test_the_code_still_does_what_the_receipt_says():
+    """The first epoch of seed 0 again: a change of the code that alters results must raise the experiment's revision."""
+    experiment = find("digits-eqprop")
+    try:
+        run = experiment.build(experiment.settings)
+    except FileNotFoundError:
+        pytest.skip("no mnist.npz here (set CML_DATA)")
+    _, info = run.advance(run.start(0))
+    recorded = receipts.read("digits-eqprop")["curve"]
+    assert float(info["cost"]) == pytest.approx(recorded["cost"][0][0], rel=0.05)
+    assert float(info["validation"]) == pytest.approx(recorded["validation"][0][0], abs=0.01)
