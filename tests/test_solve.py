@@ -7,8 +7,9 @@ import optax
 import pytest
 
 from cmlcore.bilevel import Task, augmented, free
+from cmlcore.implicit import damped, dense
 from cmlcore.quadratic import from_seed, hessian, minimizer, quadratic
-from cmlcore.solve import Solved, gradient_descent, minibatch, subsample, until
+from cmlcore.solve import Solved, gradient_descent, minibatch, newton, subsample, until
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -118,3 +119,16 @@ def test_nudged_objectives_are_what_a_solver_sees():
     for beta in (0.2, -0.2):
         end = gradient_descent(RATE, 2000)(augmented(quadratic, theta, beta), jnp.zeros(20), task)
         np.testing.assert_allclose(end.phi, minimizer(theta, task, beta), atol=1e-8)
+
+
+def test_newton_sees_the_curvature_through_its_linear_solver():
+    """One exact step ends at the minimum of a quadratic; a damped one goes `h / (h + damping)` of the way, direction by direction."""
+    theta, task = from_seed(0)
+    end, exact = solved(newton(dense(), 1))
+    np.testing.assert_allclose(end.phi, exact, atol=1e-12)
+    end, _ = solved(newton(damped(dense(), 0.5), 3, keep_path=True))
+    left = jnp.linalg.matrix_power(0.5 * jnp.linalg.inv(hessian(theta, task) + 0.5 * jnp.eye(20)), 3)
+    np.testing.assert_allclose(end.phi - exact, left @ (0 - exact), atol=1e-12)
+    assert end.path.shape == (4, 20)
+    with pytest.raises(ValueError, match="steps is -1"):
+        newton(dense(), -1)
