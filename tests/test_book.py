@@ -1,5 +1,6 @@
 """The site as it is built: every page is there, whole, light, and alone on its host."""
 
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlsplit
@@ -120,3 +121,12 @@ def test_the_preface_names_every_chapter_in_order():
     preface = (ROOT / "book" / "intro.md").read_text()
     places = [preface.find(f"]({Path(page).name}.ipynb)") for page in chapters]
     assert -1 not in places and places == sorted(places)
+
+
+def test_the_coverage_page_links_every_idea_or_says_that_it_is_not_there():
+    text = (ROOT / "book" / "coverage.md").read_text()
+    rows = re.findall(r"^\| (\d+)[a-e]? \| (.+) \| (.+) \|$", text, re.M)
+    assert {int(number) for number, _, _ in rows} == set(range(1, 38))
+    shown = re.compile(r"\]\([\w-]+\.ipynb(#[\w-]+)?\)|\{prf:ref\}`[\w-]+`")
+    silent = [number for number, _, where in rows if not shown.search(where) and where != "not in the book yet"]
+    assert silent == []
