@@ -6,12 +6,25 @@ document.addEventListener("DOMContentLoaded", () => {
   else delete document.body.dataset.bsSpy;
 });
 
+// A formula within a line that is longer than the line scrolls by itself, and is a stop of the Tab key then.
+function fitFormulas() {
+  document.querySelectorAll(".bd-article mjx-container:not([display])").forEach((formula) => {
+    const line = formula.closest("p, li, dd");
+    const wide = line && formula.querySelector("svg").getBoundingClientRect().width > line.clientWidth;
+    formula.classList.toggle("wide", Boolean(wide));
+    if (wide) formula.tabIndex = 0;
+    else formula.removeAttribute("tabindex");
+  });
+}
+
 // What a screen reader and a keyboard meet. A link around a formula is named by what the formula says; only formulas that may
 // have to be scrolled are stops of the Tab key; an entry of the bibliography is an item of its list.
 addEventListener("load", async () => {
   document.querySelectorAll(".citation-list > .citation").forEach((entry) => entry.setAttribute("role", "listitem"));
   await window.MathJax?.startup?.promise;
-  document.querySelectorAll("mjx-container[tabindex]:not([display])").forEach((formula) => formula.removeAttribute("tabindex"));
+  fitFormulas();
+  addEventListener("resize", fitFormulas);
+  document.addEventListener("toggle", fitFormulas, true); // what was folded had no width
   document.querySelectorAll(".bd-article a:has(mjx-container)").forEach((link) => {
     if (link.textContent.trim() === link.querySelector("math").textContent.trim()) link.setAttribute("aria-label", link.textContent.trim());
   });
