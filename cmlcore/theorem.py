@@ -2,7 +2,7 @@
 
     d/dtheta dL/dbeta (phi*_beta, theta, beta)  =  d/dbeta dL/dtheta (phi*_beta, theta, beta)^T                  (2)
 
-with L = L_in + beta L_out and phi*_beta its minimizer (Scellier & Bengio 2017; Zucchet et al. 2022, eq. 2).
+with L = L_in + beta L_out and phi*_beta its minimizer (Scellier & Bengio 2017; Zucchet et al. 2022); theta is a tree, beta a scalar.
 """
 
 from typing import NamedTuple

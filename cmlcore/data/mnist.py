@@ -61,7 +61,7 @@ def load(path=None) -> Digits:
 def small() -> Digits:
     """The 1,797 digits of 8x8 pixels that scikit-learn brings along: 1,197 to train, 300 to validate, 300 to test.
 
-    They were scaled to 0..1 here, and put into a fixed random order, because neighbors in the file share a writer.
+    Images of shape (n, 64), scaled to 0..1 here, and put into a fixed random order, because neighbors in the file share a writer.
     Raises ImportError without scikit-learn.
     """
     try:
@@ -75,7 +75,7 @@ def small() -> Digits:
 
 
 def load_or_small() -> Digits:
-    """`load()` where there is an archive, else `small()`. A damaged archive still raises."""
+    """`load()` where there is an archive, else `small()`: the shapes tell which. A damaged archive still raises."""
     try:
         return load()
     except FileNotFoundError:
