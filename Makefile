@@ -3,6 +3,7 @@ SHELL  := /bin/bash
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
             $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 UV     := UV_LINK_MODE=copy .venv/bin/uv pip install --quiet
+# A test file a core: a notebook's cells belong together.
 SHARED := --numprocesses=logical --dist=loadfile
 export JUPYTER_PREFER_ENV_PATH := 1
 

@@ -17,14 +17,27 @@ function fitFormulas() {
   });
 }
 
+// So is a piece of code or a table that is wider than its place; the theme looks at these only once, when the page is wide or folded.
+function fitBlocks() {
+  document.querySelectorAll(".bd-article pre, .bd-article .output").forEach((block) => {
+    if (block.scrollWidth > block.clientWidth) block.tabIndex = 0;
+    else block.removeAttribute("tabindex");
+  });
+}
+
+function fit() {
+  fitFormulas();
+  fitBlocks();
+}
+
 // What a screen reader and a keyboard meet. A link around a formula is named by what the formula says; only formulas that may
 // have to be scrolled are stops of the Tab key; an entry of the bibliography is an item of its list.
 addEventListener("load", async () => {
   document.querySelectorAll(".citation-list > .citation").forEach((entry) => entry.setAttribute("role", "listitem"));
   await window.MathJax?.startup?.promise;
-  fitFormulas();
-  addEventListener("resize", fitFormulas);
-  document.addEventListener("toggle", fitFormulas, true); // what was folded had no width
+  fit();
+  addEventListener("resize", fit);
+  document.addEventListener("toggle", fit, true); // what was folded had no width
   document.querySelectorAll(".bd-article a:has(mjx-container)").forEach((link) => {
     if (link.textContent.trim() === link.querySelector("math").textContent.trim()) link.setAttribute("aria-label", link.textContent.trim());
   });
