@@ -19,7 +19,7 @@ function fitFormulas() {
 
 // So is a piece of code or a table that is wider than its place; the theme looks at these only once, when the page is wide or folded.
 function fitBlocks() {
-  document.querySelectorAll(".bd-article pre, .bd-article .output").forEach((block) => {
+  document.querySelectorAll(".bd-article pre, .bd-article .output, .pst-scrollable-table-container").forEach((block) => {
     if (block.scrollWidth > block.clientWidth) block.tabIndex = 0;
     else block.removeAttribute("tabindex");
   });
