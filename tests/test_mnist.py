@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
+from cmlcore.data import archive as archives
 from cmlcore.data import mnist
 
-archive = next((place for place in mnist._places(None) if place.is_file()), None)
+archive = next((place for place in archives.places(mnist.ARCHIVE) if place.is_file()), None)
 needs_archive = pytest.mark.skipif(archive is None, reason="no mnist.npz here (set CML_DATA)")
 
 

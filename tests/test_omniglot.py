@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cmlcore.data import archive as archives
 from cmlcore.data import omniglot
 from cmlcore.data.episodes import episode
 
 
 def archive_path():
-    return next((p for p in omniglot._places(None) if p.is_file()), None)
+    return next((p for p in archives.places(omniglot.ARCHIVE) if p.is_file()), None)
 
 
 needs_archive = pytest.mark.skipif(archive_path() is None, reason="no omniglot.npz here (set CML_DATA)")
@@ -59,7 +60,7 @@ def test_small_images_are_the_originals_by_pillow_bilinear():
 def test_a_path_or_the_environment_names_the_place(monkeypatch, tmp_path):
     shutil.copy(archive_path(), tmp_path / "omniglot.npz")
     monkeypatch.setenv("CML_DATA", str(tmp_path))
-    assert omniglot._places(None) == [tmp_path / "omniglot.npz"]
+    assert archives.places(omniglot.ARCHIVE) == [tmp_path / "omniglot.npz"]
     by_variable, by_folder = omniglot.load(), omniglot.load(tmp_path)
     by_file = omniglot.load(str(tmp_path / "omniglot.npz"))
     assert (by_variable.images == by_folder.images).all() and (by_variable.images == by_file.images).all()

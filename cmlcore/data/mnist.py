@@ -5,12 +5,12 @@
 """
 
 import hashlib
-import os
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from cmlcore.data import archive as archives
 
 ARCHIVE = "mnist.npz"
 SHAPES = {
@@ -41,14 +41,14 @@ class Digits(NamedTuple):
 
 
 def load(path=None) -> Digits:
-    """MNIST from the first of: `path`, the environment variable CML_DATA, `../shared/data` beside the repository.
+    """MNIST from the first of: `path`, the environment variable CML_DATA, `../shared/data` beside the repository, the cache.
 
     path: the archive `mnist.npz` or a folder that holds it; so is CML_DATA. The last 10,000 of the 60,000 training
     images are the validation part, (50000, 784) remain to train; the test set is the official one, (10000, 784).
 
     Raises FileNotFoundError where there is no archive, ValueError for one that is damaged.
     """
-    places = _places(path)
+    places = archives.places(ARCHIVE, path)
     for place in places:
         if place.is_file():
             return read(place)
@@ -89,17 +89,7 @@ def one_hot(labels) -> np.ndarray:
 
 def read(archive: Path) -> Digits:
     """Read and check one archive. Raises ValueError naming what is damaged, missing or of a wrong shape."""
-    try:
-        with np.load(archive) as file:
-            absent = [name for name in SHAPES if name not in file]
-            arrays = {name: file[name] for name in SHAPES if name in file}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{archive} is damaged or no .npz archive ({error}). Copy the archive again.") from error
-    if absent:
-        raise ValueError(f"{archive} lacks {', '.join(absent)}: it is not the MNIST archive.")
-    for name, shape in SHAPES.items():
-        if arrays[name].shape != shape:
-            raise ValueError(f"{archive}: {name} has shape {arrays[name].shape} instead of {shape}. Copy the archive again.")
+    arrays = archives.read(archive, SHAPES, "MNIST")
     if _checksum(arrays.values()) != SHA256:
         raise ValueError(f"{archive}: its contents differ from the published MNIST (wrong checksum). Copy the archive again.")
     images, labels, test_images, test_labels = arrays.values()
@@ -117,17 +107,3 @@ def _checksum(arrays) -> str:
     for array in arrays:
         total.update(np.ascontiguousarray(array).tobytes())
     return total.hexdigest()
-
-
-def _places(path) -> list[Path]:
-    """Where an archive may be, in order."""
-    if path is not None:
-        return [_archive(path)]
-    if folder := os.environ.get("CML_DATA"):
-        return [_archive(folder)]
-    return [Path(__file__).parents[2].parent / "shared" / "data" / ARCHIVE]
-
-
-def _archive(path) -> Path:
-    path = Path(path).expanduser()
-    return path if path.suffix == ".npz" else path / ARCHIVE

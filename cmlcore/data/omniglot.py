@@ -8,12 +8,12 @@ A character's index on axis 0 is the number in its official file name minus one;
 """
 
 import hashlib
-import os
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+
+from cmlcore.data import archive as archives
 
 ARCHIVE = "omniglot.npz"
 CHARACTERS, DRAWERS, SIZE = 1623, 20, 28
@@ -65,7 +65,7 @@ def load(path=None) -> Omniglot:
 
     Raises FileNotFoundError or ConnectionError where there is nothing to read, ValueError for a damaged archive.
     """
-    places = _places(path)
+    places = archives.places(ARCHIVE, path)
     for place in places:
         if place.is_file():
             return read(place)
@@ -86,17 +86,7 @@ def load(path=None) -> Omniglot:
 def read(archive: Path) -> Omniglot:
     """Read and check one archive. Raises ValueError naming what is damaged, missing or of a wrong shape."""
     advice = "Copy the archive again, or delete it and let cmlcore.data.omniglot.load() download it."
-    try:
-        with np.load(archive) as file:
-            absent = [name for name in SHAPES if name not in file]
-            arrays = {name: file[name] for name in SHAPES if name in file}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{archive} is damaged or no .npz archive ({error}). {advice}") from error
-    if absent:
-        raise ValueError(f"{archive} lacks {', '.join(absent)}: it is not the Omniglot archive. {advice}")
-    for name, shape in SHAPES.items():
-        if arrays[name].shape != shape:
-            raise ValueError(f"{archive}: {name} has shape {arrays[name].shape} instead of {shape}. {advice}")
+    arrays = archives.read(archive, SHAPES, "Omniglot", advice)
     stored = arrays.pop("images28")
     if stored.dtype != np.uint8 or hashlib.sha256(np.ascontiguousarray(stored)).hexdigest() != IMAGES_SHA256:
         raise ValueError(f"{archive}: the images differ from the published ones (wrong checksum). {advice}")
@@ -134,22 +124,6 @@ def rotated(images: np.ndarray) -> np.ndarray:
 
 def _validation(data: Omniglot) -> np.ndarray:
     return np.isin(data.alphabet_names[data.alphabet], VALIDATION_ALPHABETS)
-
-
-def _places(path) -> list[Path]:
-    """Where an archive may be, in order; the last is also where a download goes."""
-    if path is not None:
-        return [_archive(path)]
-    if folder := os.environ.get("CML_DATA"):
-        return [_archive(folder)]
-    beside = Path(__file__).parents[2].parent / "shared" / "data"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cmlcore"
-    return [beside / ARCHIVE, cache / ARCHIVE]
-
-
-def _archive(path) -> Path:
-    path = Path(path).expanduser()
-    return path if path.suffix == ".npz" else path / ARCHIVE
 
 
 def _missing(places) -> str:

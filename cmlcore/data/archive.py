@@ -1,0 +1,56 @@
+"""Data sets as local `.npz` archives: where they may be, and how one is read and checked. Of this book.
+
+An archive holds named arrays; what each data set must hold is a dictionary `{name: shape}`, where None in a shape is any length.
+"""
+
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+
+def places(name: str, path=None) -> list[Path]:
+    """Where the archive called `name` may be, a list in order; the last is also where a download goes.
+
+    path: the archive itself or a folder that holds it; else the environment variable CML_DATA, which is the same; else
+    `../shared/data` beside the repository, then the user's cache.
+    """
+    if path is not None:
+        return [_inside(path, name)]
+    if folder := os.environ.get("CML_DATA"):
+        return [_inside(folder, name)]
+    beside = Path(__file__).parents[2].parent / "shared" / "data"
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cmlcore"
+    return [beside / name, cache / name]
+
+
+def _inside(path, name: str) -> Path:
+    path = Path(path).expanduser()
+    return path if path.suffix == ".npz" else path / name
+
+
+def read(archive: Path, shapes: Mapping[str, tuple], title: str, advice: str = "Copy the archive again.") -> dict[str, np.ndarray]:
+    """The arrays of `shapes` from one archive, by name; what else it holds is left alone.
+
+    title: what the data set is called, advice: what to do about a bad archive, both for people. Raises ValueError naming
+    what is damaged, missing or of a wrong shape.
+    """
+    try:
+        with np.load(archive) as file:
+            absent = [name for name in shapes if name not in file]
+            arrays = {name: file[name] for name in shapes if name in file}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{archive} is damaged or no .npz archive ({error}). {advice}") from error
+    if absent:
+        raise ValueError(f"{archive} lacks {', '.join(absent)}: it is not the {title} archive. {advice}")
+    for name, shape in shapes.items():
+        if not _fits(arrays[name].shape, shape):
+            wanted = str(shape).replace("None", "any")
+            raise ValueError(f"{archive}: {name} has shape {arrays[name].shape} instead of {wanted}. {advice}")
+    return arrays
+
+
+def _fits(found: tuple, wanted: tuple) -> bool:
+    return len(found) == len(wanted) and all(w in (None, f) for f, w in zip(found, wanted))
