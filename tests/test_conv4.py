@@ -114,3 +114,13 @@ def test_loss_and_accuracy():
 def test_images_too_small_for_four_poolings():
     with pytest.raises(ValueError, match="size is 14.*at least 16"):
         init_conv4(jax.random.key(0), 5, size=14)
+
+
+def test_colors_are_channels_of_the_first_layer():
+    params = init_conv4(jax.random.key(0), 3, 4, size=16, colors=3)
+    x = jax.random.uniform(jax.random.key(1), (5, 16, 16, 3))
+    assert params["blocks"][0]["w"].shape == (27, 4)
+    gray = params | {"blocks": [params["blocks"][0] | {"w": params["blocks"][0]["w"].reshape(9, 3, 4).sum(1)}, *params["blocks"][1:]]}
+    alike = jnp.repeat(x[..., :1], 3, axis=-1)  # three equal channels: one channel with the summed kernel
+    np.testing.assert_allclose(network(params, alike, alike), network(gray, x[..., 0], x[..., 0]), rtol=2e-4, atol=2e-5)
+    assert jnp.abs(network(params, x, x) - network(params, alike, alike)).max() > 1e-2

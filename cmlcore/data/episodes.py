@@ -11,9 +11,9 @@ from cmlcore.bilevel import Task
 class Examples(NamedTuple):
     """Examples of one episode.
 
-    images:  (examples, height, width) float32, ink = 1.
+    images:  (examples, height, width) float32, ink = 1; or (examples, height, width, 3), colors.
     labels:  (examples,) int, 0 to ways - 1, the episode's own numbering.
-    support: (ways * shots, height, width), the episode's support images, for networks that normalize by them.
+    support: the episode's support images, of the same form, for networks that normalize by them.
     """
 
     images: jax.Array
@@ -24,18 +24,19 @@ class Examples(NamedTuple):
 def episode(key, images, ways: int, shots: int, queries: int = 15) -> Task:
     """One random task: `ways` classes, `shots` support and `queries` other query examples of each.
 
-    images: (classes, drawings, height, width) uint8, 0 to 255. Keep them on the device (`jnp.asarray` once): only the
-    drawn ones are converted to float. The other numbers are static. The same key gives the same episode.
+    images: (classes, drawings, height, width) uint8, 0 to 255, or the same with a trailing axis of 3 for colors. Keep them
+    on the device (`jnp.asarray` once): only the drawn ones are converted to float. The other numbers are static. The same
+    key gives the same episode.
 
     Returns a `Task` of `Examples`, ordered by class. Raises ValueError for more ways than classes, for shots + queries
     beyond the drawings of a class, and for images of another shape or dtype.
     """
-    if images.ndim != 4 or images.dtype != jnp.uint8:
+    if images.ndim not in (4, 5) or images.dtype != jnp.uint8:
         raise ValueError(
             f"images have shape {images.shape} and dtype {images.dtype}; an episode draws from (classes, drawings, "
             "height, width) in uint8, such as load().images[split.train]."
         )
-    classes, drawings, height, width = images.shape
+    classes, drawings, *picture = images.shape
     if min(ways, shots, queries) < 1:
         raise ValueError(f"ways is {ways}, shots {shots}, queries {queries}; an episode needs at least one of each.")
     if ways > classes:
@@ -52,7 +53,7 @@ def episode(key, images, ways: int, shots: int, queries: int = 15) -> Task:
     labels = jnp.arange(ways)
 
     def examples(part, count):
-        return part.reshape(-1, height, width), jnp.repeat(labels, count)
+        return part.reshape(-1, *picture), jnp.repeat(labels, count)
 
     support, support_labels = examples(picked[:, :shots], shots)
     return Task(

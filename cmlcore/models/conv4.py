@@ -38,8 +38,8 @@ def _standardized(x, reference):
     return (x - mean) * jax.lax.rsqrt(variance + 1e-5)
 
 
-def init_conv4(key, ways: int, filters: int = 64, size: int = 28) -> dict:
-    """Parameters for `ways` classes and `size` x `size` images of one channel.
+def init_conv4(key, ways: int, filters: int = 64, size: int = 28, colors: int = 1) -> dict:
+    """Parameters for `ways` classes and `size` x `size` images of `colors` channels.
 
     `{"blocks": [{"w": (9 in, out), "b", "scale", "shift": (out,)}, ...], "w": (features, ways), "b": (ways,)}`, where
     `w` of a block holds the 3x3 kernel's taps, row by row. Weights are uniform in +-sqrt(6 / fan_in) (He et al. 2015).
@@ -55,18 +55,18 @@ def init_conv4(key, ways: int, filters: int = 64, size: int = 28) -> dict:
 
     blocks = [
         {"w": uniform(k, 9 * channels, filters), "b": jnp.zeros(filters), "scale": jnp.ones(filters), "shift": jnp.zeros(filters)}
-        for k, channels in zip(keys, [1] + [filters] * (BLOCKS - 1))
+        for k, channels in zip(keys, [colors] + [filters] * (BLOCKS - 1))
     ]
     return {"blocks": blocks, "w": uniform(last, features, ways), "b": jnp.zeros(ways)}
 
 
 def conv4(params, images, support, normalize: Normalization = transductive) -> jax.Array:
-    """Logits `(images, ways)` of the network for `images` and `support` of shape `(n, height, width)`.
+    """Logits `(images, ways)` of the network for `images` and `support`, `(n, height, width)` or `(n, height, width, colors)`.
 
     `support` passes through the network too, for `normalize` to take statistics from; under `jit` it costs nothing
     where `normalize` does not look at it.
     """
-    x, s = images[..., None], support[..., None]
+    x, s = (i if i.ndim == 4 else i[..., None] for i in (images, support))
     for block in params["blocks"]:
         x, s = _convolve(block, x), _convolve(block, s)
         x, s = normalize(x, s), normalize(s, s)
