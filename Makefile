@@ -38,7 +38,7 @@ test: .venv/installed
 	@.venv/bin/python -m pytest $(SHARED) $(ARGS)
 
 test-oldest: .venv-oldest/installed
-	@.venv-oldest/bin/python -m pytest $(SHARED) --ignore=book -m "not browser" $(ARGS)
+	@.venv-oldest/bin/python -m pytest $(SHARED) tests -m "not browser" $(ARGS)
 
 colab: .venv/installed
 	@.venv/bin/python tests/colab.py $(ARGS)
