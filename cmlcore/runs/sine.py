@@ -89,14 +89,17 @@ class Scratch(NamedTuple):
     inner_rate: float
 
 
-def meta_training(problem: Problem, estimator, solver: Solver, settings) -> Training:
-    """The outer loop that all meta-learned rows share; `settings` names outer_steps, tasks, outer_rate and clip."""
+def meta_training(problem: Problem, estimator, solver: Solver, settings, init=lambda key: init_mlp(key, WIDTHS)) -> Training:
+    """The outer loop that all meta-learned rows share; `settings` names outer_steps, tasks, outer_rate and clip.
+
+    init: `key -> theta`, what a seed starts from.
+    """
     schedule = optax.cosine_decay_schedule(settings.outer_rate, settings.outer_steps)
     outer = optax.chain(optax.clip_by_global_norm(settings.clip), optax.adam(schedule))
     many = meta_steps(meta_step(problem, estimator, outer, sine_task, settings.tasks), CHUNK)
 
     def error(theta, tasks, key):
-        return evaluate(problem, solver, theta, tasks, lambda phi, theta, query: LOSS(phi, query), key)
+        return evaluate(problem, solver, theta, tasks, problem.outer, key)
 
     measure = jax.jit(error)
 
@@ -111,7 +114,7 @@ def meta_training(problem: Problem, estimator, solver: Solver, settings) -> Trai
         }
 
     return Training(
-        start=lambda seed: meta_start(init_mlp(jax.random.key(2 * seed), WIDTHS), outer, jax.random.key(2 * seed + 1)),
+        start=lambda seed: meta_start(init(jax.random.key(2 * seed)), outer, jax.random.key(2 * seed + 1)),
         advance=advance,
         chunks=settings.outer_steps // CHUNK,
         test=lambda seed, state: {"error": measure(state.theta, fresh_tasks(TEST, 1000), jax.random.key(TEST + seed))},
