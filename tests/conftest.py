@@ -2,9 +2,23 @@
 
 import os
 import shutil
+import tempfile
+
+import pytest
+
+# What one test has compiled, no other compiles again, in whatever process it runs: the notebooks' kernels, and the samples of their
+# explorables, run the same programs. JAX reads this when it is first imported. A folder of its own for every run, so nothing is stale.
+COMPILED = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    COMPILED = tempfile.mkdtemp(prefix="cmlcore-compiled-")
+    os.environ |= {"JAX_COMPILATION_CACHE_DIR": COMPILED, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
 import jax
-import pytest
+
+
+def pytest_unconfigure():
+    if COMPILED:
+        shutil.rmtree(COMPILED, ignore_errors=True)
 
 
 @pytest.fixture
