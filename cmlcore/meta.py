@@ -79,6 +79,30 @@ def meta_step(
     return step
 
 
+class Averaged(NamedTuple):
+    """The outer loop with a running mean: `state` goes on learning, `mean`, a tree like theta, is what to test."""
+
+    state: MetaState
+    mean: Theta
+
+
+def averaged(step: Callable, after: int) -> Callable[[Averaged], tuple[Averaged, MetaInfo]]:
+    """`step` with Polyak's average: the mean of every theta after the first `after` outer steps, a tree; until then theta itself.
+
+    The count is the state's own, so an interrupted run continues the same mean (Polyak & Juditsky 1992). Start from
+    `Averaged(state, state.theta)`. Raises ValueError for a negative `after`.
+    """
+    if after < 0:
+        raise ValueError(f"after is {after}; averaging begins after 0 or more outer steps.")
+
+    def both(carry: Averaged):
+        state, info = step(carry.state)
+        share = 1 / jnp.maximum(state.step - after, 1)
+        return Averaged(state, jax.tree.map(lambda m, t: m + share.astype(t.dtype) * (t - m), carry.mean, state.theta)), info
+
+    return both
+
+
 def meta_steps(step: Callable, count: int) -> Callable[[MetaState], tuple[MetaState, MetaInfo]]:
     """`count` outer steps in one call, compiled once; infos gain a leading axis of that length."""
     return jax.jit(lambda state: jax.lax.scan(lambda s, _: step(s), state, length=count))
