@@ -1,9 +1,11 @@
-"""Data sets as local `.npz` archives: where they may be, and how one is read and checked. Of this book.
+"""Data sets as local `.npz` archives: where they may be, how one is read, checked and written. Of this book.
 
 An archive holds named arrays; what each data set must hold is a dictionary `{name: shape}`, where None in a shape is any length.
 """
 
 import os
+import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -54,3 +56,24 @@ def read(archive: Path, shapes: Mapping[str, tuple], title: str, advice: str = "
 
 def _fits(found: tuple, wanted: tuple) -> bool:
     return len(found) == len(wanted) and all(w in (None, f) for f, w in zip(found, wanted))
+
+
+def write(archive: Path, arrays: Mapping[str, np.ndarray]) -> Path:
+    """Write `{name: array}` beside the path `archive`, then rename: a reader sees a whole archive or none."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    partial = archive.with_name(f"{archive.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez_compressed(file, **arrays)
+        partial.replace(archive)
+    finally:
+        partial.unlink(missing_ok=True)
+    return archive
+
+
+def require_network(url: str) -> None:
+    """Raise ConnectionError within ten seconds if `url`, a string, cannot be reached, where TensorFlow Datasets would retry for minutes."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise ConnectionError(f"{url} cannot be reached ({getattr(error, 'reason', error)}).") from error

@@ -5,10 +5,7 @@ of the four files are those that TensorFlow Datasets records for its own Omniglo
 """
 
 import io
-import os
 import tempfile
-import urllib.error
-import urllib.request
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from cmlcore.data import archive as archives
 from cmlcore.data.omniglot import DRAWERS, SIZE
 
 BASE_URL = "https://github.com/brendenlake/omniglot/raw/master/python/"
@@ -80,10 +78,10 @@ def download(archive: Path, zips: Path | None = None) -> Path:
     that is not the official one.
     """
     if zips is None:
-        _require_network()
+        archives.require_network(BASE_URL + FILES["train"])
     with tempfile.TemporaryDirectory(prefix="cmlcore-omniglot-") as folder:
         arrays = from_builder(prepared(Path(folder), zips))
-        return _write(archive, arrays)
+        return archives.write(archive, arrays)
 
 
 def prepared(folder: Path, zips: Path | None = None) -> Omniglot:
@@ -116,25 +114,3 @@ def from_builder(builder: Omniglot) -> dict[str, np.ndarray]:
 def shrink(original: np.ndarray) -> np.ndarray:
     """A 105x105 drawing (uint8, paper 255) at 28x28, by Pillow's bilinear filter as the published benchmarks do."""
     return np.asarray(Image.fromarray(original).resize((SIZE, SIZE), Image.Resampling.BILINEAR))
-
-
-def _require_network() -> None:
-    """Raise ConnectionError within ten seconds where TensorFlow Datasets would retry for minutes."""
-    url = BASE_URL + FILES["train"]
-    try:
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=10).close()
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise ConnectionError(f"{url} cannot be reached ({getattr(error, 'reason', error)}).") from error
-
-
-def _write(archive: Path, arrays: dict[str, np.ndarray]) -> Path:
-    """Write beside the target, then rename: a reader sees a whole archive or none."""
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    partial = archive.with_name(f"{archive.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        partial.replace(archive)
-    finally:
-        partial.unlink(missing_ok=True)
-    return archive
