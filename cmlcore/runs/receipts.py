@@ -60,7 +60,8 @@ def compose(experiment: Experiment, outcomes: list[Outcome]) -> dict:
     """The receipt of a finished experiment.
 
     `mean` is over seeds of the mean over test tasks; `over_seeds` is the 95 % interval of that mean over seeds,
-    `over_tasks` the mean over seeds of each seed's 95 % interval over test tasks; `median` is over tasks.
+    `over_tasks` the mean over seeds of each seed's 95 % interval over test tasks; `median` is over tasks. `scores`
+    has the first two for every score of the test.
     """
     name, unit = experiment.score
     scores = [outcome.scores[name] for outcome in outcomes]
@@ -88,10 +89,16 @@ def compose(experiment: Experiment, outcomes: list[Outcome]) -> dict:
                 "tasks": len(scores[0]),
                 "each_seed": means,
             },
+            "scores": {key: _over_seeds([o.scores[key] for o in outcomes]) for key in outcomes[0].scores},
             "curve": {key: [outcome.curve[key] for outcome in outcomes] for key in outcomes[0].curve},
             "figure": experiment.figure,
         }
     )
+
+
+def _over_seeds(scores: list[np.ndarray]) -> dict:
+    means = [float(np.mean(s)) for s in scores]
+    return {"mean": float(np.mean(means)), "over_seeds": half_width(means), "each_seed": means}
 
 
 def write(receipt: dict, kept, folder: Path = FOLDER) -> Path:
