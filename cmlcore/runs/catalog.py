@@ -1,6 +1,6 @@
 """Every full experiment of the book, in the order of its tables; settings are chosen in this book."""
 
-from cmlcore.runs import digits, sine
+from cmlcore.runs import character_table, digits, hyperparameters, modulation, modulation_images, sine
 from cmlcore.runs.experiment import Experiment
 
 TALK = "Sacramento, talk on contrastive meta-learning (about 2021), few-shot regression table"
@@ -124,6 +124,10 @@ CATALOG = (
         None,
         "3 minutes a seed on one CPU core",
     ),
+    *character_table.EXPERIMENTS,
+    *modulation.EXPERIMENTS,
+    *modulation_images.EXPERIMENTS,
+    *hyperparameters.EXPERIMENTS,
 )
 
 

@@ -1,4 +1,4 @@
-"""The full experiments on top-down modulation: sine waves, and images, against the complex synapse on the same tasks."""
+"""The full experiments on top-down modulation of sine waves, against the complex synapse on the same waves."""
 
 from typing import NamedTuple
 
@@ -89,3 +89,72 @@ def train_anil(settings: Maml) -> Training:
         return Slow(body, readout)
 
     return meta_training(dual(mean_squared_error(head_only)), unrolled(solver), solver, settings, start)
+
+
+# ---- The experiments -------------------------------------------------------------------------------------------------
+
+ERROR = ("error", "mean squared error on the query points")
+FIVE = (0, 1, 2, 3, 4)
+
+EXPERIMENTS = (
+    Experiment(
+        "modulation-sine",
+        "Sine waves, modulated network: the contrastive rule, the start learned through a pull.",
+        Modulated(300, 150, 0.01, 0.1, 0.1, 1000, 25, 0.01, 1.0),
+        train_contrastive,
+        FIVE,
+        ERROR,
+        None,
+        "2 minutes a seed on one CPU core",
+    ),
+    Experiment(
+        "modulation-sine-fixed",
+        "Sine waves, modulated network: the contrastive rule without a pull, so the random start stays as it is.",
+        Modulated(300, 150, 0.01, 0.1, 0.0, 1000, 25, 0.01, 1.0),
+        train_contrastive,
+        FIVE[:3],
+        ERROR,
+        None,
+        "2 minutes a seed on one CPU core",
+    ),
+    Experiment(
+        "modulation-sine-helped",
+        "Sine waves, modulated network: the contrastive rule for the body, first-order MAML for the start.",
+        Modulated(300, 150, 0.01, 0.1, 0.0, 1000, 25, 0.01, 1.0),
+        train_helped,
+        FIVE[:3],
+        ERROR,
+        None,
+        "3 minutes a seed on one CPU core",
+    ),
+    Experiment(
+        "modulation-sine-maml",
+        "Sine waves, modulated network: body and start by backpropagation through twenty inner steps.",
+        Maml(20, 0.01, 1000, 25, 0.01, 10.0),
+        train_unrolled,
+        FIVE,
+        ERROR,
+        None,
+        "half a minute a seed on one CPU core",
+    ),
+    Experiment(
+        "modulation-sine-first-order",
+        "Sine waves, modulated network: the same without second derivatives.",
+        Maml(20, 0.01, 1000, 25, 0.01, 10.0),
+        train_first_order,
+        FIVE,
+        ERROR,
+        None,
+        "half a minute a seed on one CPU core",
+    ),
+    Experiment(
+        "modulation-sine-anil",
+        "Sine waves: ANIL, only the read-out fast, by backpropagation through twenty inner steps.",
+        Maml(20, 0.01, 1000, 25, 0.01, 10.0),
+        train_anil,
+        FIVE,
+        ERROR,
+        None,
+        "half a minute a seed on one CPU core",
+    ),
+)
