@@ -12,15 +12,13 @@ from cmlcore.data.episodes import Examples
 from cmlcore.models.conv4 import accuracy, conv4, cross_entropy, from_support, init_conv4, transductive, unnormalized
 
 
-network = jax.jit(conv4, static_argnames="normalize")
+# Compiling is what these tests spend their time on: few shapes, and no search for the fastest code.
+compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+network = compiled(conv4, static_argnames="normalize")
 
 
-def images(key, n, size=16):
-    return jax.random.uniform(jax.random.key(key), (n, size, size))
-
-
-def count(params):
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
+def images(key, n=4, size=16):
+    return jnp.asarray(np.random.default_rng(key).uniform(size=(n, size, size)), jnp.float32)
 
 
 def reference(params, x):
@@ -35,42 +33,52 @@ def reference(params, x):
     return x.reshape(len(x), -1) @ params["w"] + params["b"]
 
 
-@partial(jax.jit, static_argnums=(1, 2))
-def random_params(key, ways, filters):
+def random_params(key=0, ways=3, filters=4):
     """Nothing at its starting value: biases, scales and shifts count too."""
-    params = init_conv4(key, ways, filters)
-    leaves, tree = jax.tree.flatten(params)
-    return jax.tree.unflatten(tree, [p + 0.3 * jax.random.normal(k, p.shape) for p, k in zip(leaves, jax.random.split(key, len(leaves)))])
+    draw = np.random.default_rng(key)
+    shapes = jax.eval_shape(lambda: init_conv4(jax.random.key(0), ways, filters, size=16))
+    at = lambda path: float(path[-1].key == "scale")
+    return jax.tree_util.tree_map_with_path(lambda path, p: jnp.asarray(at(path) + 0.4 * draw.normal(size=p.shape), p.dtype), shapes)
 
 
 @pytest.mark.parametrize("ways, parameters", [(5, 112_261), (20, 113_236)])
 def test_published_numbers_of_parameters(ways, parameters):
-    assert count(init_conv4(jax.random.key(0), ways)) == parameters
+    params = jax.eval_shape(lambda: init_conv4(jax.random.key(0), ways))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == parameters
+
+
+def test_weights_start_uniform_and_as_wide_as_their_inputs_ask():
+    params = compiled(init_conv4, static_argnums=(1, 2, 3))(jax.random.key(0), 3, 4, 16)
+    for layer in [*params["blocks"], params]:
+        bound = np.sqrt(6 / len(layer["w"]))
+        assert 0.8 * bound < jnp.abs(layer["w"]).max() < bound and jnp.abs(layer["w"].mean()) < 0.4 * bound
+        assert not layer["b"].any()
+    assert all((b["scale"] == 1).all() and (b["shift"] == 0).all() for b in params["blocks"])
 
 
 def test_values_and_gradients_are_those_of_plain_convolutions(x64):
-    params = jax.tree.map(lambda p: p.astype(jnp.float64), random_params(jax.random.key(0), 3, 4))
+    params = jax.tree.map(lambda p: p.astype(jnp.float64), random_params())
     x = images(1, 6, 28).astype(jnp.float64)  # 28, 14, 7, 3: an odd row to drop
-    weights = jax.random.normal(jax.random.key(2), (6, 3), jnp.float64)
-    ours = jax.jit(jax.value_and_grad(lambda p: jnp.sum(weights * conv4(p, x, x[:2]))))(params)
-    theirs = jax.jit(jax.value_and_grad(lambda p: jnp.sum(weights * reference(p, x))))(params)
+    weights = jnp.asarray(np.random.default_rng(2).normal(size=(6, 3)))
+    ours = compiled(jax.value_and_grad(lambda p: jnp.sum(weights * conv4(p, x, x[:2]))))(params)
+    theirs = compiled(jax.value_and_grad(lambda p: jnp.sum(weights * reference(p, x))))(params)
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-12)
     assert trees.relative_error(ours[1], theirs[1]) < 1e-12
     assert all(trees.norm(g) > 0 for g in jax.tree.leaves(ours[1]["w"]) + jax.tree.leaves(ours[1]["blocks"][0]["w"]))
 
 
 def test_weights_per_task_under_vmap():
-    params = jax.vmap(lambda k: random_params(k, 3, 4))(jax.random.split(jax.random.key(0), 3))
+    each = [random_params(k) for k in range(3)]
+    params = jax.tree.map(lambda *p: jnp.stack(p), *each)
     x = images(1, 12).reshape(3, 4, 16, 16)
-    together = jax.jit(jax.vmap(conv4))(params, x, x)
+    together = compiled(jax.vmap(conv4))(params, x, x)
     for i in range(3):
-        alone = network(jax.tree.map(lambda p: p[i], params), x[i], x[i])
-        np.testing.assert_allclose(together[i], alone, rtol=2e-4, atol=2e-5)
+        np.testing.assert_allclose(together[i], network(each[i], x[i], x[i]), rtol=2e-4, atol=2e-5)
 
 
 def test_normalization_decides_who_sees_whom():
     """Change one query: under `transductive` the others' logits move, else they do not; support matters only to one."""
-    params, support, queries = random_params(jax.random.key(0), 3, 4), images(1, 3), images(2, 5)
+    params, support, queries = random_params(), images(1), images(2)
     changed_query = queries.at[0].set(1 - queries[0])
     changed_support = support.at[0].set(1 - support[0])
 
@@ -86,7 +94,7 @@ def test_normalization_decides_who_sees_whom():
 
 
 def test_on_the_support_set_both_statistics_agree():
-    params, support = random_params(jax.random.key(0), 3, 4), images(1, 3)
+    params, support = random_params(), images(1)
     one, other = (network(params, support, support, normalize=mode) for mode in (transductive, from_support))
     np.testing.assert_allclose(one, other, rtol=1e-6)
     assert jnp.abs(one - network(params, support, support, normalize=unnormalized)).max() > 1e-2
@@ -94,10 +102,10 @@ def test_on_the_support_set_both_statistics_agree():
 
 def test_unused_support_costs_nothing():
     """XLA drops the support's pass where the mode does not look at it."""
-    params, support, queries = init_conv4(jax.random.key(0), 3, 4), images(1, 40), images(2, 5)
+    params, support, queries = random_params(), images(1, 40), images(2)
 
     def flops(normalize):
-        cost = jax.jit(partial(conv4, normalize=normalize)).lower(params, queries, support).compile().cost_analysis()
+        cost = compiled(partial(conv4, normalize=normalize)).lower(params, queries, support).compile().cost_analysis()
         return (cost[0] if isinstance(cost, list) else cost)["flops"]
 
     assert flops(from_support) > 5 * flops(transductive)
@@ -117,10 +125,13 @@ def test_images_too_small_for_four_poolings():
 
 
 def test_colors_are_channels_of_the_first_layer():
-    params = init_conv4(jax.random.key(0), 3, 4, size=16, colors=3)
-    x = jax.random.uniform(jax.random.key(1), (5, 16, 16, 3))
-    assert params["blocks"][0]["w"].shape == (27, 4)
-    gray = params | {"blocks": [params["blocks"][0] | {"w": params["blocks"][0]["w"].reshape(9, 3, 4).sum(1)}, *params["blocks"][1:]]}
+    shapes = jax.eval_shape(lambda: init_conv4(jax.random.key(0), 3, 4, size=16, colors=3))
+    assert shapes["blocks"][0]["w"].shape == (27, 4)
+    gray = random_params()
+    kernel = jnp.asarray(np.random.default_rng(1).normal(size=(27, 4)), jnp.float32)
+    first = lambda w: gray | {"blocks": [gray["blocks"][0] | {"w": w}, *gray["blocks"][1:]]}
+    x = jnp.asarray(np.random.default_rng(2).uniform(size=(4, 16, 16, 3)), jnp.float32)
     alike = jnp.repeat(x[..., :1], 3, axis=-1)  # three equal channels: one channel with the summed kernel
-    np.testing.assert_allclose(network(params, alike, alike), network(gray, x[..., 0], x[..., 0]), rtol=2e-4, atol=2e-5)
-    assert jnp.abs(network(params, x, x) - network(params, alike, alike)).max() > 1e-2
+    summed = network(first(kernel.reshape(9, 3, 4).sum(1)), x[..., 0], x[..., 0])
+    np.testing.assert_allclose(network(first(kernel), alike, alike), summed, rtol=2e-4, atol=2e-5)
+    assert jnp.abs(network(first(kernel), x, x) - network(first(kernel), alike, alike)).max() > 1e-2

@@ -212,6 +212,9 @@ class _Body:
         if name in RANDOM:
             raise Unsupported(f"the page cannot draw random numbers: `{name}`", DRAW_BEFORE)
         types = [_type(v.aval) for v in eqn.outvars]
+        if hasattr(eqn.primitive, "plain"):  # one of this package's own, written here with JAX's
+            avals = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.invars]
+            return self.inline(*_open(jax.make_jaxpr(eqn.primitive.plain)(*avals)), operands)
         if name in COMPOSED:
             return COMPOSED[name](self, eqn, operands, types)
         if name in SAME or _changes_nothing(self, name, params, operands, types):

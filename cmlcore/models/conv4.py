@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cmlcore.models.convolution import Form, convolution
+
 Normalization = Callable[[jax.Array, jax.Array], jax.Array]
 BLOCKS = 4
 
@@ -60,30 +62,20 @@ def init_conv4(key, ways: int, filters: int = 64, size: int = 28, colors: int = 
     return {"blocks": blocks, "w": uniform(last, features, ways), "b": jnp.zeros(ways)}
 
 
-def conv4(params, images, support, normalize: Normalization = transductive) -> jax.Array:
+def conv4(params, images, support, normalize: Normalization = transductive, form: Form | None = None) -> jax.Array:
     """Logits `(images, ways)` of the network for `images` and `support`, `(n, height, width)` or `(n, height, width, colors)`.
 
     `support` passes through the network too, for `normalize` to take statistics from; under `jit` it costs nothing
-    where `normalize` does not look at it.
+    where `normalize` does not look at it. `form` says how convolutions are computed, which decides the speed where
+    `vmap` gives every task its own weights; by default as is fastest here (see `cmlcore.models.convolution`).
     """
+    convolve = convolution(form)
     x, s = (i if i.ndim == 4 else i[..., None] for i in (images, support))
     for block in params["blocks"]:
-        x, s = _convolve(block, x), _convolve(block, s)
+        x, s = (convolve(i, block["w"]) + block["b"] for i in (x, s))
         x, s = normalize(x, s), normalize(s, s)
         x, s = _rectify_and_pool(block, x), _rectify_and_pool(block, s)
     return x.reshape(len(x), -1) @ params["w"] + params["b"]
-
-
-def _convolve(block, x):
-    """3x3 convolution as one product of all patches with the kernel.
-
-    With weights of their own for every task a batched convolution becomes a grouped one, which is slow on a CPU; a
-    batched product is not.
-    """
-    n, h, w, channels = x.shape
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    patches = jnp.concatenate([padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)], axis=-1)
-    return patches @ block["w"] + block["b"]
 
 
 def _rectify_and_pool(block, x):
