@@ -55,13 +55,19 @@ def meta_start(theta: Theta, optimizer: optax.GradientTransformation, key) -> Me
 
 
 def meta_step(
-    problem: Problem, estimator: MetaGradient, optimizer: optax.GradientTransformation, draw: Callable, tasks: int
+    problem: Problem,
+    estimator: MetaGradient,
+    optimizer: optax.GradientTransformation,
+    draw: Callable,
+    tasks: int,
+    over: Callable[[MetaGradient], MetaGradient] = over_tasks,
 ) -> Callable[[MetaState], tuple[MetaState, MetaInfo]]:
     """One outer step: draw `tasks` tasks with `draw(key) -> Task`, average their meta-gradients, update theta.
 
+    over: how one task's estimator becomes a meta-batch's: `over_tasks`, or `cmlcore.devices.over_devices` to share the tasks out.
     The step's randomness is a function of (key, step) alone, so an interrupted run continues to the same numbers.
     """
-    batch = over_tasks(estimator)
+    batch = over(estimator)
 
     def step(state: MetaState):
         draws, inner = jax.random.split(jax.random.fold_in(state.key, state.step))

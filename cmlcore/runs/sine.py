@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from cmlcore import fast
 from cmlcore.bilevel import Problem
 from cmlcore.contrastive import contrastive, matched
 from cmlcore.data.sine import WIDTHS, mean_squared_error, sine_task
@@ -25,6 +26,7 @@ def network(phi, x):
 LOSS = mean_squared_error(network)
 PLAIN = Problem(lambda phi, theta, support: LOSS(phi, support), lambda phi, theta, query: LOSS(phi, query))
 CHUNK = 50
+BY_HAND = {contrastive: fast.contrastive, matched: fast.matched}
 # Keys of the tasks that choices are made on, and of those that are touched once, by the final test.
 VALIDATION, TEST = 12345, 54321
 
@@ -133,12 +135,21 @@ def _learner(transform: optax.GradientTransformation, steps: int, batch: int) ->
 
 
 def _contrastive_training(rule, settings: Contrastive) -> Training:
-    def phase(steps):
-        rate = _settling(settings.inner_rate, steps) if settings.settle else settings.inner_rate
-        return _learner(optax.adam(rate), steps, settings.batch)
+    """The rule `matched` or `contrastive`: by hand on full batches (see `cmlcore.fast`), the general one on mini-batches."""
 
-    free, nudged = phase(settings.free_steps), phase(settings.nudged_steps)
-    return meta_training(fixed_pull(LOSS, settings.pull), rule(free, nudged, settings.beta), free, settings)
+    def rate(steps):
+        return _settling(settings.inner_rate, steps) if settings.settle else settings.inner_rate
+
+    def phase(steps):
+        return _learner(optax.adam(rate(steps)), steps, settings.batch)
+
+    counts = settings.free_steps, settings.nudged_steps
+    problem = fast.pulled_regression(settings.pull)
+    if settings.batch:
+        estimator = rule(*map(phase, counts), settings.beta)
+    else:
+        estimator = BY_HAND[rule](*(fast.Adam(rate(steps), steps) for steps in counts), settings.beta)
+    return meta_training(problem, estimator, phase(settings.free_steps), settings)
 
 
 def train_minibatch(settings: Minibatch) -> Training:
