@@ -4,7 +4,7 @@ One problem only, the 1-H-H-1 regressor with tanh, a squared error and a fixed p
 rules below give what `cmlcore.contrastive` gives, to rounding, in fewer and cheaper operations:
 
 * the synapses of a task lie in three arrays instead of six, so Adam is three updates a step and not six;
-* backpropagation is written out (`slope`) with every matrix product's left factor untransposed: on a CPU, with tasks side by
+* backpropagation is written out (`backpropagate`) with every matrix product's left factor untransposed: on a CPU, with tasks side by
   side under `vmap`, the other form falls back to code three times as slow;
 * in a nudged phase the query examples are rows of the same products as the support examples, weighted by beta.
 
@@ -77,7 +77,7 @@ def unpack(packed: Packed):
 
 
 class Rows(NamedTuple):
-    """Examples with a weight each, all (examples, 1): inputs, targets, and what the example's squared error counts."""
+    """Examples with a weight each, all of shape (examples,): inputs, targets, and what the example's squared error counts."""
 
     x: jax.Array
     y: jax.Array
@@ -85,44 +85,64 @@ class Rows(NamedTuple):
 
 
 def support_rows(task) -> Rows:
-    """The free phase's examples, `Rows` of shape (support, 1), each weighted 1 / support."""
-    x, y = task.support
+    """The free phase's examples, `Rows` of shape (support,), each weighted 1 / support."""
+    x, y = (points[:, 0] for points in task.support)
     return Rows(x, y, jnp.full_like(x, 1 / x.shape[0]))
 
 
 def nudged_rows(task, beta) -> Rows:
-    """The nudged phase's examples, `Rows` of shape (support + query, 1): the query's are weighted beta / query."""
-    query = Rows(*task.query, jnp.full_like(task.query.x, beta / task.query.x.shape[0]))
-    return jax.tree.map(lambda *both: jnp.concatenate(both), support_rows(task), query)
+    """The nudged phase's examples, `Rows` of shape (support + query,): the query's are weighted beta / query."""
+    x, y = (points[:, 0] for points in task.query)
+    return jax.tree.map(lambda *both: jnp.concatenate(both), support_rows(task), Rows(x, y, jnp.full_like(x, beta / x.shape[0])))
 
 
-def by_product(left, right):
-    """`left^T right`, (examples, m) and (examples, n) to (m, n), as a matrix product."""
-    return left.T @ right
+class Thin(NamedTuple):
+    """How the products with a thin side are computed, which is a matter of the machine.
 
-
-def slope(phi: Packed, rows: Rows, sums: Callable = by_product) -> Packed:
-    """The gradient of `sum_i weight_i (f_phi(x_i) - y_i)^2`, shaped like phi: backpropagation (Rumelhart et al. 1986) written out.
-
-    sums: how `left^T right`, a sum over examples, is computed where one factor is thin.
+    output: `(examples, H), (H,) -> (examples,)`. sums: `(x, error, d1, d2, h2) -> (H,) four times`, sums over examples.
     """
-    w1, b1, b2, w3 = phi.rows
+
+    output: Callable
+    sums: Callable
+
+
+def _sums_by_products(x, error, d1, d2, h2):
+    inputs = jnp.stack([x, jnp.ones_like(x)])
+    of_first, of_second = inputs @ d1, inputs @ d2
+    return of_first[0], of_first[1], of_second[1], error @ h2
+
+
+BY_PRODUCTS = Thin(jnp.dot, _sums_by_products)
+
+
+def backpropagate(w1, b1, w2, b2, w3, b3, rows: Rows, thin: Thin):
+    """The gradient of `sum_i weight_i (f_phi(x_i) - y_i)^2`, backpropagation (Rumelhart et al. 1986) written out.
+
+    w1, b1, b2, w3: (H,); w2: (H, H), from unit to unit; b3: a scalar. Returns the six gradients, shaped like the six.
+    """
     x = rows.x
-    h1 = jnp.tanh(x * w1 + b1)
-    h2 = jnp.tanh(h1 @ phi.middle + b2)
-    error = 2 * rows.weight * (h2 @ w3[:, None] + phi.last - rows.y)
-    d2 = error * w3 * (1 - h2**2)
-    d1 = (d2 @ phi.middle.T) * (1 - h1**2)
+    times = lambda a, b: jnp.dot(a, b, precision="highest")
+    h1 = jnp.tanh(x[:, None] * w1 + b1)
+    h2 = jnp.tanh(times(h1, w2) + b2)
+    error = 2 * rows.weight * (thin.output(h2, w3) + b3 - rows.y)
+    d2 = error[:, None] * w3 * (1 - h2 * h2)
+    d1 = times(d2, w2.T) * (1 - h1 * h1)
     # The first activations again, units first: cheaper to compute twice than to transpose.
-    h1_columns = jnp.tanh(w1[:, None] * x[:, 0] + b1[:, None])
-    inputs = jnp.concatenate([x, jnp.ones_like(x)], 1)
-    small = jnp.concatenate([sums(inputs, d1), sums(inputs, d2)[1:], sums(error, h2)])
-    return Packed(small, h1_columns @ d2, jnp.sum(error, 0))
+    h1_columns = jnp.tanh(w1[:, None] * x + b1[:, None])
+    of_w1, of_b1, of_b2, of_w3 = thin.sums(x, error, d1, d2, h2)
+    return of_w1, of_b1, times(h1_columns, d2), of_b2, of_w3, jnp.sum(error)
 
 
-def pulled_slope(phi: Packed, omega: Packed, pull, rows: Rows, sums: Callable = by_product) -> Packed:
-    """The whole inner gradient, shaped like phi: `slope` and the pull's `2 lambda (phi - omega)`."""
-    return jax.tree.map(lambda g, p, o: g + 2 * pull * (p - o), slope(phi, rows, sums), phi, omega)
+def slope(phi: Packed, rows: Rows) -> Packed:
+    """`backpropagate` on packed parameters: the gradient of the weighted squared error, shaped like phi."""
+    w1, b1, b2, w3 = phi.rows
+    g = backpropagate(w1, b1, phi.middle, b2, w3, phi.last[0], rows, BY_PRODUCTS)
+    return Packed(jnp.stack([g[0], g[1], g[3], g[4]]), g[2], g[5][None])
+
+
+def pulled(gradient, phi, omega, pull):
+    """The whole inner gradient, a tree like phi: `gradient` and the pull's `2 lambda (phi - omega)`."""
+    return jax.tree.map(lambda g, p, o: g + 2 * pull * (p - o), gradient, phi, omega)
 
 
 class Adam(NamedTuple):
@@ -148,17 +168,24 @@ def adam_update(phi, mean, square, grad, rate, epsilon):
     return phi - rate * mean / (jnp.sqrt(square) + epsilon), mean, square
 
 
-def learn(start: Packed, omega: Packed, pull, rows: Rows, adam: Adam) -> Solved:
-    """One phase from `start`, shaped like omega, with fresh moments: a `Solved` whose phi is `Packed`."""
-    gradient = lambda phi: pulled_slope(phi, omega, pull, rows)
+def descend(start, gradient: Callable, adam: Adam):
+    """All the steps of one phase from `start`, a tree, with fresh moments; `gradient` and the result are shaped like it."""
 
     def step(count, carry):
         now = adam.coefficients(count)
-        new = [adam_update(*leaves, *now) for leaves in zip(*carry, gradient(carry[0]))]
-        return tuple(Packed(*part) for part in zip(*new))
+        gradients = jax.tree.leaves(gradient(jax.tree.unflatten(shape, carry[0])))
+        new = [adam_update(*leaves, *now) for leaves in zip(*carry, gradients)]
+        return tuple(map(list, zip(*new)))
 
-    zero = jax.tree.map(jnp.zeros_like, start)
-    end, _, _ = jax.lax.fori_loop(0, adam.steps, step, (start, zero, zero))
+    leaves, shape = jax.tree.flatten(start)
+    zero = [jnp.zeros_like(x) for x in leaves]
+    return jax.tree.unflatten(shape, jax.lax.fori_loop(0, adam.steps, step, (leaves, zero, zero))[0])
+
+
+def learn(start: Packed, omega: Packed, pull, rows: Rows, adam: Adam) -> Solved:
+    """One phase from `start`, shaped like omega: a `Solved` whose phi is `Packed`."""
+    gradient = lambda phi: pulled(slope(phi, rows), phi, omega, pull)
+    end = descend(start, gradient, adam)
     return Solved(end, trees.norm(gradient(end)), trees.norm(gradient(start)), jnp.asarray(adam.steps))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from cmlcore import devices, fast
 from cmlcore.data.sine import sine_task
@@ -30,7 +31,7 @@ def estimate(over, mesh=None):
     grad, phi = jax.tree.leaves(result.grad), jax.tree.leaves(result.phi)
     # Several processes each hold a part of phi: all of them get the whole.
     if mesh is not None:
-        phi = jax.tree.leaves(jax.jit(lambda x: x, out_shardings=jax.NamedSharding(mesh, jax.P()))(phi))
+        phi = jax.tree.leaves(jax.jit(lambda x: x, out_shardings=NamedSharding(mesh, PartitionSpec()))(phi))
     named = {f"grad_{i}": g for i, g in enumerate(grad)} | {f"phi_{i}": p for i, p in enumerate(phi)}
     return {name: np.asarray(leaf) for name, leaf in (named | {"value": result.value}).items()}
 

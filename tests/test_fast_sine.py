@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from cmlcore import contrastive, fast, trees
+from cmlcore import contrastive, fast, kernel, trees
 from cmlcore.bilevel import augmented
 from cmlcore.data.sine import WIDTHS, sine_task
 from cmlcore.diagnostics import memory
@@ -34,7 +34,8 @@ def test_the_slope_by_hand_is_the_gradient():
     @jax.jit
     def compared(phi):
         exact = jax.grad(augmented(PROBLEM, THETA, 0.3))(phi, ONE)
-        by_hand = lambda pull: fast.pulled_slope(fast.pack(phi), fast.pack(THETA), pull, fast.nudged_rows(ONE, 0.3))
+        slope = fast.slope(fast.pack(phi), fast.nudged_rows(ONE, 0.3))
+        by_hand = lambda pull: fast.pulled(slope, fast.pack(phi), fast.pack(THETA), pull)
         return [trees.relative_error(fast.unpack(by_hand(pull)), exact) for pull in (0.1, 0.0)]
 
     with_pull, without = compared(phi)
@@ -70,6 +71,35 @@ def test_another_problem_is_refused_and_beta_0_too():
         rule(learned_pull(lambda phi, data: 0.0), THETA, ONE)
     with pytest.raises(ValueError, match="beta is 0"):
         fast.matched(fast.Adam(0.01, 1), fast.Adam(0.01, 1), 0.0)
+
+
+def phases(theta, tasks, free, nudged, beta):
+    """Both ends of every task, by `fast.learn`."""
+
+    def one(task):
+        omega = fast.pack(theta)
+        first = fast.learn(omega, omega, PROBLEM.pull, fast.support_rows(task), free).phi
+        return first, fast.learn(first, omega, PROBLEM.pull, fast.nudged_rows(task, beta), nudged).phi
+
+    return tuple(jax.vmap(fast.unpack)(end) for end in jax.vmap(one)(tasks))
+
+
+def test_one_kernel_for_both_phases_gives_the_same_numbers():
+    """Interpreted, as there may be no GPU; 10 + 7 examples and 40 units, so all three are padded."""
+    free, nudged, two = fast.Adam(optax.cosine_decay_schedule(0.02, 6, 0.01), 6), fast.Adam(0.01, 4), jax.tree.map(lambda x: x[:2], TASKS)
+    run = jax.jit(lambda theta, tasks: kernel.two_phases(theta, tasks, free, nudged, PROBLEM.pull, 0.3, interpret=True))
+    found, expected = jax.device_get((run(THETA, two), jax.jit(lambda *a: phases(*a, free, nudged, 0.3))(THETA, two)))
+    for mine, theirs in zip(found, expected):
+        assert jax.tree.map(np.shape, mine) == jax.tree.map(np.shape, theirs)
+        assert apart(mine, theirs) < 1e-5
+    assert apart(found[1], found[0]) > 1e-3
+
+
+def test_the_kernel_is_accepted_by_the_compiler_for_a_gpu():
+    """Lowered for CUDA on any machine: what Triton does not know would be refused here. It is not run."""
+    adam = fast.Adam(0.01, 500)
+    run = jax.jit(lambda theta, tasks: kernel.two_phases(theta, tasks, adam, adam, PROBLEM.pull, 0.3))
+    assert "triton" in run.trace(THETA, TASKS).lower(lowering_platforms=("cuda",)).as_text()
 
 
 def test_memory_is_flat_in_the_number_of_steps_and_the_unrolls_is_not():
