@@ -127,25 +127,28 @@ SMALL = dict(
     ways=5, shots=1, size=16, filters=16, queries=5, tasks=8, chunk=40, outer_steps=200, halve_every=50, average_after=160,
     validation_episodes=40, free_steps=5, test_steps=5, rate=0.3, outer_rate=0.01,
 )  # fmt: skip
+INITIAL = dict(rate=0.2, outer_rate=0.02, test_steps=10)
 NUDGED = dict(pull=0.03, nudged_steps=3, beta=0.2, outer_rate=0.03, test_steps=10)
 
 
-def _small(label: str, build, about: str, **settings) -> Experiment:
+def _small(label: str, build, about: str, seeds=SEEDS[:2], **settings) -> Experiment:
     chosen = Characters(**SMALL | settings)
     text = f"Characters, small (16 x 16 pixels, 16 filters), 5-way, 1-shot, {chosen.normalization} normalization: {about}"
-    return Experiment(f"omniglot-small-{label}", text, chosen, build, SEEDS[:2], RIGHT, None, "a minute a seed on one CPU core")
+    return Experiment(f"omniglot-small-{label}", text, chosen, build, seeds, RIGHT, None, "a minute a seed on one CPU core")
 
 
 SMALL_EXPERIMENTS = (
     _small("matched", train_matched, "the contrastive rule with a matched control.", **NUDGED),
     _small("one-sided", train_one_sided, "the contrastive rule, the free phase's end as reference.", **NUDGED),
+    _small("one-sided-wide", train_one_sided, "the same with a nudge fifteen times as wide.", **NUDGED | dict(beta=3.0, outer_rate=0.01)),
     _small("symmetric", train_symmetric, "the contrastive rule nudged to either side.", **NUDGED),
-    _small("maml", train_maml, "MAML, backpropagation through five inner steps."),
-    _small("first-order", train_first_order, "MAML without second derivatives."),
+    _small("maml", train_maml, "MAML, backpropagation through five inner steps.", **INITIAL),
+    _small("first-order", train_first_order, "MAML without second derivatives.", **INITIAL),
     _small("reptile", train_reptile, "Reptile.", outer_rate=0.5),
-    _small("imaml-gd", train_imaml_gd, "implicit MAML, gradient descent inside.", pull=0.1, products=3, damping=0.1),
-    _small("imaml-hf", train_imaml_hf, "implicit MAML, Hessian-free inside.", pull=0.1, products=5, damping=1.0, free_steps=2, test_steps=2),
+    _small("imaml-gd", train_imaml_gd, "implicit MAML, gradient descent inside.", pull=0.1, products=3, damping=3.0, test_steps=10),
+    _small("imaml-hf", train_imaml_hf, "implicit MAML, Hessian-free inside.", pull=0.1, products=3, damping=10.0, outer_rate=0.03, test_steps=10),
+    _small("strong-pull", train_matched, "the contrastive rule, a pull ten times as strong.", **NUDGED | dict(pull=0.3)),
     _small("scratch", train_scratch, "training from scratch, no meta-learning.", outer_steps=0, test_steps=20),
-    _small("pixels", train_pixels, "the nearest drawing, no learning at all.", outer_steps=0),
+    _small("pixels", train_pixels, "the nearest drawing, no learning at all.", SEEDS[:1], outer_steps=0),
 )
 EXPERIMENTS += SMALL_EXPERIMENTS
