@@ -198,7 +198,7 @@ def _experiment(source: str, form: str, rule: str, settings: Images, seeds, cost
 def _waiting(source: str, form: str, settings: Images) -> Experiment:
     count = operations(settings, SOURCES[source].colors)
     hours = count / ASSUMED_RATE / 3600
-    cost = f"waits for a GPU: about {count:.0e} operations a seed, {hours:.1f} hours at {ASSUMED_RATE / 1e12:.0f} TFLOP/s"
+    cost = f"needs a GPU: about {count:.0e} operations a seed, {hours:.1f} hours at {ASSUMED_RATE / 1e12:.0f} TFLOP/s"
     return _experiment(source, form, "cml", settings, (0, 1, 2), cost)
 
 
@@ -221,8 +221,14 @@ def _full(source: str) -> tuple[Experiment, ...]:
     )
 
 
-SMALL = dict(
-    ways=5, shots=1, queries=5, size=16, filters=32, templates=40, free_steps=5, nudged_steps=3, test_steps=10, momentum=0.0,
-    tasks=8, chunk=50, validation_episodes=60, test_episodes=300,
+SMALL = Images(
+    ways=5, shots=1, queries=5, size=16, filters=32, templates=40, free_steps=5, nudged_steps=3, test_steps=10, rate=0.3, momentum=0.0,
+    beta=0.2, pull=0.1, outer_steps=200, tasks=8, outer_rate=0.01, chunk=50, validation_episodes=60, test_episodes=300,
 )  # fmt: skip
-EXPERIMENTS = tuple(run for source in SOURCES for run in _full(source))
+MINUTE = "1 minute a seed on one CPU core"
+EXPERIMENTS = (
+    *(_experiment("omniglot", form, "cml", SMALL, (0, 1, 2), MINUTE, "-small") for form in FORMS),
+    _experiment("omniglot", "channels", "first-order", SMALL, (0, 1, 2), MINUTE, "-small"),
+    *(_experiment("cifar-fs", form, "cml", SMALL, (0, 1, 2), MINUTE, "-small") for form in ("synaptic", "channels")),
+    *(run for source in SOURCES for run in _full(source)),
+)
