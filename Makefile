@@ -7,7 +7,7 @@ UV     := UV_LINK_MODE=copy .venv/bin/uv pip install --quiet
 SHARED := --numprocesses=logical --dist=loadfile
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help book test notebooks site lab test-oldest colab clean
+.PHONY: help book test notebooks site lab bench test-oldest colab clean
 
 help:
 	@echo "make book         install into .venv, execute the notebooks that are out of date, build _build/html"
@@ -15,12 +15,14 @@ help:
 	@echo "make notebooks    execute the notebooks that are out of date, and no more"
 	@echo "make site         build _build/html from the notebooks as they are"
 	@echo "make lab          open the notebooks in JupyterLab"
+	@echo "make bench        time a meta-step against its floor, other ways to compute it, and PyTorch (in .venv-bench)"
 	@echo "make test-oldest  the tests, without the notebooks, with the oldest supported version of everything"
 	@echo "make colab        the notebooks as Colab runs them, in fresh environments with the oldest and the newest versions"
-	@echo "make clean        remove what was built, and the two virtual environments"
+	@echo "make clean        remove what was built, and the virtual environments"
 	@echo
 	@echo "make book PYTHON=python3.12   with another interpreter (3.11 or newer; after make clean); now: $(or $(PYTHON),none found)"
 	@echo "make test ARGS='-k sine'      with arguments for pytest"
+	@echo "make bench ARGS='conv4 --receipt'   one step only, and keep its table under benchmarks/receipts"
 
 book: notebooks site
 
@@ -37,6 +39,9 @@ lab: .venv/installed
 test: .venv/installed
 	@.venv/bin/python -m pytest $(SHARED) $(ARGS)
 
+bench: .venv/installed .venv-bench/installed
+	@.venv/bin/python -m benchmarks $(ARGS)
+
 test-oldest: .venv-oldest/installed
 	@.venv-oldest/bin/python -m pytest $(SHARED) tests -m "not browser" $(ARGS)
 
@@ -44,7 +49,7 @@ colab: .venv/installed
 	@.venv/bin/python tests/colab.py $(ARGS)
 
 clean:
-	rm -rf _build .venv .venv-oldest .pytest_cache *.egg-info
+	rm -rf _build .venv .venv-oldest .venv-bench .pytest_cache *.egg-info
 
 # What is wanted stands in two files; while neither changes, nothing is installed again.
 .venv/installed: requirements.txt pyproject.toml
@@ -57,6 +62,14 @@ clean:
 	@$(call environment,.venv-oldest)
 	@echo "Installing the oldest supported versions into .venv-oldest ..."
 	@$(UV) --python .venv-oldest/bin/python --resolution lowest-direct -r requirements.txt
+	@touch $@
+
+# PyTorch for one column of `make bench`: built for this machine's GPU, or for its CPU. Without it that column says so.
+.venv-bench/installed: benchmarks/requirements.txt | .venv/installed
+	@$(call environment,.venv-bench)
+	@.venv-bench/bin/python -c 'import torch' 2>/dev/null || { echo "Installing PyTorch into .venv-bench ..."; \
+	  $(UV) --python .venv-bench/bin/python --torch-backend=auto -r benchmarks/requirements.txt || \
+	  .venv-bench/bin/python -m pip install --quiet -r benchmarks/requirements.txt || echo "PyTorch could not be installed."; }
 	@touch $@
 
 # Make the virtual environment $(1), unless a whole one is there: uv is the last thing that goes in.

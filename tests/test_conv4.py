@@ -9,8 +9,15 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.data.episodes import Examples
-from cmlcore.models.conv4 import accuracy, conv4, cross_entropy, from_support, init_conv4, transductive, unnormalized
-
+from cmlcore.models.conv4 import (
+    accuracy,
+    conv4,
+    cross_entropy,
+    from_support,
+    init_conv4,
+    transductive,
+    unnormalized,
+)
 
 # Compiling is what these tests spend their time on: few shapes, and no search for the fastest code.
 compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

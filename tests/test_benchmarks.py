@@ -1,0 +1,74 @@
+"""The code behind `make bench`: what is measured is tested by hand-made cases, not by the clock."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as bench
+from benchmarks import clock, conv4, pytorch, pytorch_worker, table
+from benchmarks.clock import Case
+
+MACHINE = {"float32": 1e9, "bfloat16": 4e9, "bandwidth": 1e8}
+FLOOR = {"operations": 2e6, "bytes": 1e5, "sentence": "a step"}
+
+
+def times(*seconds):
+    """A case that takes these times, one after the other, and then the last for ever."""
+    left = itertools.chain(seconds, itertools.repeat(seconds[-1]))
+    return lambda: next(left)
+
+
+def test_the_first_call_stands_apart_and_the_runs_alternate():
+    order = []
+    case = lambda name, run: Case(lambda: (order.append(name), run())[1], steps=2)
+    found = clock.interleaved({"a": case("a", times(9.0, 1.0, 3.0, 2.0)), "b": case("b", times(8.0, 0.5))}, rounds=3, seconds=1000.0)
+    assert found["a"] == clock.Timing(median=1.0, fastest=0.5, slowest=1.5, runs=3, first=9.0)
+    assert found["b"] == clock.Timing(0.25, 0.25, 0.25, 3, 8.0)
+    assert order == list("ab" * 4)
+
+
+def test_a_slow_case_runs_once_and_a_first_call_made_elsewhere_is_not_made_again():
+    found = clock.interleaved({"slow": Case(times(50.0)), "quick": Case(times(0.1))}, rounds=4, seconds=100.0, first={"slow": 7.0})
+    assert (found["slow"].runs, found["slow"].first, found["quick"].runs) == (1, 7.0, 4)
+
+
+def test_the_floor_is_the_slower_of_arithmetic_and_memory():
+    assert clock.floor_seconds(FLOOR, MACHINE, "float32") == (2e-3, "operations")
+    assert clock.floor_seconds(FLOOR, MACHINE, "bfloat16") == (1e-3, "bytes")
+    assert clock.floor_seconds(FLOOR, {"float32": 1e9, "bandwidth": 1e9}, "bfloat16") == (2e-3, "operations")  # its rate was not measured
+
+
+def test_a_table_beside_its_floor_and_beside_pytorch():
+    cases = {"ours": Case(times(1.0, 0.004)), "PyTorch: loop": Case(times(1.0, 0.01)), "PyTorch: fast": Case(times(1.0, 0.006), "bfloat16")}
+    made = table.rows(cases, clock.interleaved(cases, 3), FLOOR, MACHINE)
+    assert [(row["ms"], row["floor_ms"], row["times_floor"]) for row in made] == [(4, 2, 2), (10, 2, 5), (6, 1, 6)]
+    lines = table.text("title", made, ["a note"]).splitlines()
+    assert lines[0] == "title" and lines[-1] == "a note"
+    assert [line.split()[-1] for line in lines if "." in line] == ["1.50", "0.60", "1.00"]
+
+
+def test_without_pytorch_the_table_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(pytorch, "HERE", tmp_path / "benchmarks")
+    monkeypatch.setattr(pytorch, "find_spec", lambda name: None)
+    monkeypatch.delenv("BENCH_PYTHON", raising=False)
+    receipt = bench.measure("conv4", {"ours": times(1.0, 0.004)}, FLOOR, True, 2, 10.0, MACHINE)
+    assert receipt == json.loads(json.dumps(receipt)) and {"machine", "versions", "rates", "floor"} <= set(receipt)
+    assert "PyTorch is not installed" in bench.shown(receipt) and bench.shown(receipt).count("ours") == 1
+
+
+def test_disagreement_with_pytorch_is_relative_over_all_leaves():
+    class Tensor(np.ndarray):
+        detach = cpu = lambda self: self
+        numpy = lambda self: np.asarray(self)
+
+    found = {"a": np.array([3.0, 0.0]).view(Tensor), "b": np.array([4.5]).view(Tensor)}
+    assert pytorch_worker.disagreement(found, {"expected.a": np.array([3.0, 0.0]), "expected.b": np.array([4.0])}) == pytest.approx(0.1)
+
+
+def test_operations_of_the_inner_step_are_those_counted_by_hand():
+    """Forward 4.516, 72.25, 18.06 and 3.318 million for the blocks; the first has no gradient of its input; the read-out is 3200."""
+    a_task = 2 * 4_515_840 + 3 * (72_253_440 + 18_063_360 + 3_317_760 + 3_200)
+    assert conv4.floor()["operations"] == 4 * a_task
+    assert conv4.floor(8, 10)["operations"] == 4 * conv4.floor()["operations"]
