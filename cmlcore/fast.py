@@ -148,7 +148,7 @@ def pulled(gradient, phi, omega, pull):
 class Adam(NamedTuple):
     """An inner learner: Adam with decays 0.9 and 0.999, as optax has it. Its two corrections are folded into two numbers a step.
 
-    rate:  `step -> rate` counted from 0, or one rate, a scalar (may be traced). steps: how many; static.
+    rate:  `step -> rate` counted from 0, or one rate, a scalar. steps: how many. Both may be traced.
     """
 
     rate: Callable | float
