@@ -101,12 +101,13 @@ TINY = Images(3, 1, 2, 16, 2, 3, 2, 1, 2, 0.1, 0.9, 0.2, 0.1, 2, 2, 0.01, 1, 2, 
 
 
 def test_a_run_in_small_learns_what_is_slow_and_what_it_starts_from():
-    training = train_images(TINY, small_source(), templates, modulation_images.RULES["cml"])
+    """By the rule that compiles fastest; the contrastive one is traced below."""
+    training = train_images(TINY, small_source(), templates, modulation_images.RULES["first-order"])
     before = training.start(0)
     after, info = training.advance(before)
     assert set(info) == {"outer_loss", "grad_norm", "validation"} and all(np.isfinite(float(v)) for v in info.values())
     moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before.theta, after.theta)
-    assert all(jax.tree.leaves(moved)), "the bank, gains and shifts, and through the pull the start"
+    assert all(jax.tree.leaves(moved)), "the bank, gains and shifts, and the start"
     assert training.chunks == 2
 
 
@@ -125,7 +126,7 @@ def test_every_run_on_images_has_images_enough(experiment):
     assert s.outer_steps % s.chunk == 0 and ("GPU" in experiment.cost or s.size == 16)
 
 
-TRACED = ("modulation-omniglot-20w5s-templates", "modulation-cifar-fs-5w1s-synaptic", "modulation-mini-imagenet-5w5s-channels")
+TRACED = ("modulation-omniglot-20w5s-templates", "modulation-mini-imagenet-5w5s-channels")
 
 
 @pytest.mark.parametrize("name", TRACED)
