@@ -20,13 +20,19 @@ RULE = fast.matched(fast.Adam(0.01, 5), fast.Adam(0.01, 3), 0.1)
 COUNT = 10  # does not divide by 8, nor does it by 4
 
 
+def keyed(problem, theta, task, key):
+    """The rule, with a number in its value that only this task's key gives."""
+    found = RULE(problem, theta, task)
+    return found._replace(value=found.value + jax.random.uniform(key))
+
+
 def estimate(over, mesh=None):
     """A meta-gradient, its value and every task's phi, as numpy arrays by name."""
     theta = init_mlp(jax.random.key(0), (1, 6, 6, 1))
     tasks = jax.vmap(sine_task)(jax.random.split(jax.random.key(1), COUNT))
     if mesh is not None:
         theta, tasks = devices.replicated((theta, tasks), mesh)
-    compute = jax.jit(lambda theta, tasks: over(RULE)(fast.pulled_regression(0.1), theta, tasks))
+    compute = jax.jit(lambda theta, tasks: over(keyed)(fast.pulled_regression(0.1), theta, tasks, jax.random.key(2)))
     result = compute(theta, tasks)
     grad, phi = jax.tree.leaves(result.grad), jax.tree.leaves(result.phi)
     # Several processes each hold a part of phi: all of them get the whole.
