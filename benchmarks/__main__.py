@@ -42,6 +42,8 @@ def measure(name, cases, floor, with_pytorch, rounds, seconds, measured) -> dict
         versions["torch"] = about["version"]
         where = f"PyTorch {about['version']} on {about['device']}, {about['threads']} threads"
         notes.append(f"{where}; its numbers differ from JAX's by {about['disagreement']:.1e} (relative, in a short run).")
+        if about["device"] == "cuda":
+            notes.append("PyTorch's convolutions are in tf32, which is its default on a GPU.")
         notes += [f"PyTorch: {way} failed here ({why})." for way, why in about["failed"].items()]
     elif with_pytorch:
         notes.append(pytorch.MISSING + ".")

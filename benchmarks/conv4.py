@@ -85,7 +85,7 @@ def cases(tasks: int = 4, images: int = 5) -> dict[str, Case]:
     args = data(tasks, images)
 
     case = lambda fn, precision="float32", steps=STEPS, args=args: compiled(fn, args, precision, steps)
-    found = {"cmlcore (the default)": case(jax.vmap(learn(ours())))}
+    found = {"cmlcore, the default form": case(jax.vmap(learn(ours())))}
     found["cmlcore, the whole step one task after the other"] = case(one_after_the_other(learn(ours())))
     if not tasks % len(jax.devices()) and len(jax.devices()) > 1:
         shares = jax.device_put(args, NamedSharding(devices.task_mesh(), PartitionSpec(devices.AXIS)))
