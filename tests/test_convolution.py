@@ -1,9 +1,12 @@
 """The convolution with weights per task: every form and every derivative, against XLA's own convolution."""
 
+import base64
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_program import javascript
 
 from cmlcore.explore.program import export
 from cmlcore.models import convolution as forms
@@ -77,9 +80,14 @@ def test_rounded_operands_are_summed_in_single_precision(name):
     assert jnp.abs(ours - jnp.stack([reference(a, b) for a, b in zip(x, w)])).max() > 1e-3
 
 
-def test_a_page_multiplies_patches():
-    """Whatever form computes here, what is exported holds products, no primitive of this package."""
-    x, w, _, _ = operands()
-    gradient = lambda scale: {"w": jax.grad(lambda w: jnp.sum(convolution(forms.grouped)(x[0], scale * w) ** 2))(w[0])}
-    names = {op[0] for f in export(gradient, scale=1.0)["functions"] for op in f["ops"]}
+def test_a_page_multiplies_patches(tmp_path):
+    """Whatever form computes here, a page computes the same numbers, second derivatives too, with no primitive of this package."""
+    task = [a[0] for a in operands()]
+    bundle = lambda scale: dict(enumerate(jax.tree.leaves(everything(convolution(forms.grouped), scale * task[0], *task[1:]))))
+    program = export(bundle, scale=0.7)
+    names = {op[0] for f in program["functions"] for op in f["ops"]}
     assert "dot_general" in names and not names & {"convolve", "correlate"}
+    [[found]] = javascript(tmp_path, [{"program": program, "inputs": [{"scale": 0.7}]}])
+    for name, expected in jax.jit(bundle)(0.7).items():
+        value = np.frombuffer(base64.b64decode(found[str(name)]["data"]), np.float32).reshape(expected.shape)
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-4)
