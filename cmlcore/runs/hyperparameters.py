@@ -168,10 +168,13 @@ def training(rule: Callable, settings: Learning, world: World, final: Callable, 
         phi = jax.eval_shape(world.init, key)
         return meta_start(per_weight(jax.tree.map(lambda p: jnp.zeros(p.shape), phi), settings.strength), outer, key)
 
+    def estimate(state: MetaState, task):
+        return estimator(here.problem(state.key), state.theta, task, jax.random.fold_in(state.key, 2 + state.step))
+
     @jax.jit
     def step(state: MetaState, train):
         task = here.task(state.key, train)
-        result = estimator(here.problem(state.key), state.theta, task, jax.random.fold_in(state.key, 2 + state.step))
+        result = estimate(state, task)
         updates, moments = outer.update(result.grad, state.optimizer)
         theta = optax.apply_updates(state.theta, updates)
         info = {
@@ -184,11 +187,12 @@ def training(rule: Callable, settings: Learning, world: World, final: Callable, 
         return MetaState(theta, moments, state.step + 1, state.key), info
 
     def test(seed, state):
-        run = step.lower(state, train).compile()
-        cost = {"bytes": np.array([compiled_memory(run).temporary]), "seconds": np.array([_fastest(run, state, train)])}
+        task = jax.jit(here.task)(state.key, train)
+        run = jax.jit(lambda state, task: estimate(state, task).grad).lower(state, task).compile()
+        cost = {"bytes": np.array([compiled_memory(run).temporary]), "seconds": np.array([_fastest(run, state, task)])}
         return final(here, settings, learner, state.key, state.theta, train, world) | cost
 
-    return Training(start, lambda state: step(state, train), settings.outer_steps, test, lambda state: state.theta)
+    return Training(start, lambda state: step(state, train), settings.outer_steps, test, lambda state: ())
 
 
 def without(settings: Fixed, world: World, final: Callable, learner: Callable = sgd) -> Training:
