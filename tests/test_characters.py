@@ -35,19 +35,27 @@ def stand_in(params, images, support, normalize):
     return images.reshape(len(images), -1)[:, ::29] @ params["blocks"][0]["w"] @ params["blocks"][1]["w"][:4] @ params["w"] + params["b"]
 
 
+# Run in full, because each changes what the estimator is given; the others are traced, and differ in an estimator that has tests of its own.
+RUN = {"train_symmetric_carried", "train_reptile"}
+
+
 @needs_archive
-def test_every_method_learns_from_the_same_start_and_episodes_and_no_two_are_the_same(monkeypatch):
+def test_every_method_learns_from_the_same_start_and_episodes(monkeypatch):
     monkeypatch.setattr(characters, "conv4", stand_in)
+    monkeypatch.setattr(characters, "examination", lambda settings, learner: lambda *given: jnp.float32(0.5))  # tested below, once
     ends = {}
     for name in sorted(set(METHODS) - {"train_scratch", "train_pixels"}):
         training = METHODS[name](TINY)
         start = training.start(0)
         assert training.chunks == 2 and trees.norm(trees.sub(start.mean, characters.omega(TINY, 0))) == 0, name
-        state, info = training.advance(start)
-        assert info["grad_norm"] > 0 and 0 <= info["validation"] <= 1 and trees.all_finite((state.state.theta, info)), name
-        ends[name] = trees.norm(trees.sub(state.state.theta, start.mean)), info["grad_norm"]
-    assert min(moved for moved, _ in ends.values()) > 0
-    assert len({f"{size:.4e}" for _, size in ends.values()}) == len(ends) >= 9, ends
+        shapes, _ = jax.eval_shape(training.advance, start)
+        assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, start), name
+        if name in RUN:
+            state, info = training.advance(start)
+            assert info["grad_norm"] > 0 and trees.all_finite((state.state.theta, info)), name
+            ends[name] = trees.norm(trees.sub(state.state.theta, start.mean)), info["grad_norm"]
+    assert ends.keys() == RUN and min(moved for moved, _ in ends.values()) > 0
+    assert len({f"{size:.4e}" for _, size in ends.values()}) == len(RUN), ends
 
 
 @needs_archive
