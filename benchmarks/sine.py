@@ -1,6 +1,5 @@
 """The sine wave's meta-step: 25 tasks, 1-40-40-1, 10 + 10 points, 500 free and 250 nudged steps of Adam, and their contrast."""
 
-from contextlib import nullcontext
 from functools import partial
 
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.clock import PRECISIONS, Case
+from benchmarks.clock import Case, compiled
 from cmlcore import contrastive, fast, kernel, trees
 from cmlcore.data.sine import WIDTHS, sine_task
 from cmlcore.devices import over_devices
@@ -54,18 +53,7 @@ def cases() -> dict[str, Case]:
     """Every way to take the meta-step, by name; compiled at its first run."""
     args = data()
 
-    def case(fn, precision="float32"):
-        context = jax.default_matmul_precision(PRECISIONS[precision][1]) if ON_GPU else nullcontext()
-        compiled = []
-
-        def run():
-            if not compiled:
-                with context:
-                    compiled.append(jax.jit(fn).lower(*args).compile())
-            jax.block_until_ready(compiled[0](*args))
-
-        return Case(run, precision)
-
+    case = lambda fn: compiled(fn, args)
     count = len(jax.devices())
     many = {f", tasks over {count} devices": over_devices} if 1 < count <= TASKS else {}
     found = {}
