@@ -27,7 +27,7 @@ help:
 book: notebooks site
 
 notebooks: .venv/installed
-	@.venv/bin/python -m cmlcore.notebooks
+	@.venv/bin/python -m cmlcore.notebooks $(ARGS)
 
 site: .venv/installed
 	@.venv/bin/python -m cmlcore.book

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -224,7 +225,7 @@ def execute(nb, folder: Path, progress=lambda number, count: None):
     )
     client.execute(env=os.environ | {"CMLCORE_FACE": "page"})
     nb = tidy(nb)
-    nb.metadata["cmlcore"] = {"stamp": stamp(nb)}
+    nb.metadata["cmlcore"] = {"stamp": stamp(nb), "jax": version("jax")}
     return nb
 
 
