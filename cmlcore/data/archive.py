@@ -3,11 +3,12 @@
 An archive holds named arrays; what each data set must hold is a dictionary `{name: shape}`, where None in a shape is any length.
 """
 
+import hashlib
 import os
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,41 @@ def places(name: str, path=None) -> list[Path]:
 def _inside(path, name: str) -> Path:
     path = Path(path).expanduser()
     return path if path.suffix == ".npz" else path / name
+
+
+def find(name: str, path=None) -> Path | None:
+    """The first of `places(name, path)` that is there, a path, or None."""
+    return next((place for place in places(name, path) if place.is_file()), None)
+
+
+def checksum(*arrays: np.ndarray) -> str:
+    """The SHA-256 of the arrays' bytes, of any shapes, one after the other, as hexadecimal digits."""
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+def load(name: str, read: Callable, download: Callable, missing: Callable, path=None):
+    """What `read(archive)` makes of the archive called `name`: the first of `places(name, path)` that is there, else a download.
+
+    download(archive): fetches it, gives its path. Without `path` only: who names a place is told that nothing is there.
+    missing(places): words on what is missing and what to do.
+
+    Raises FileNotFoundError, ConnectionError where nothing can be fetched, and what `read` raises.
+    """
+    if found := find(name, path):
+        return read(found)
+    where = places(name, path)
+    if path is not None:
+        raise FileNotFoundError(missing(where))
+    try:
+        return read(download(where[-1]))
+    except ImportError as error:
+        tools = "pip install tensorflow-datasets array_record pillow"
+        raise FileNotFoundError(f"{missing(where)} To download it, first run: {tools}.") from error
+    except ConnectionError as error:
+        raise ConnectionError(f"{missing(where)} The download failed: {error}") from error
 
 
 def read(archive: Path, shapes: Mapping[str, tuple], title: str, advice: str = "Copy the archive again.") -> dict[str, np.ndarray]:

@@ -5,7 +5,6 @@
     x = standardized(data.images[:50])
 """
 
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,30 +54,14 @@ def load(path=None) -> Cifar:
     Raises FileNotFoundError or ConnectionError where there is nothing to read, ValueError for a damaged archive.
     """
     for name in (WHOLE, SUBSET):
-        for place in archives.places(name, path):
-            if place.is_file():
-                return read(place)
+        if found := archives.find(name, path):
+            return read(found)
     return load_whole(path)
 
 
 def load_whole(path=None) -> Cifar:
     """The whole set, from the same places, else downloaded through TensorFlow Datasets; shapes and errors as for `load`."""
-    places = archives.places(WHOLE, path)
-    for place in places:
-        if place.is_file():
-            return _whole(read(place), place)
-    if path is not None:
-        raise FileNotFoundError(_missing(places))
-    try:
-        from cmlcore.data.cifar_builder import download
-    except ImportError as error:
-        raise FileNotFoundError(
-            f"{_missing(places)} To download it, first run: pip install tensorflow-datasets array_record pillow."
-        ) from error
-    try:
-        return read(download(places[-1]))
-    except ConnectionError as error:
-        raise ConnectionError(f"{_missing(places)} The download failed: {error}") from error
+    return archives.load(WHOLE, _read_whole, _download, _missing, path)
 
 
 def read(archive: Path) -> Cifar:
@@ -88,7 +71,7 @@ def read(archive: Path) -> Cifar:
     for part, x, y in (("train", images, labels), ("test", test_images, test_labels)):
         if len(x) != len(y) or x.dtype != np.uint8:
             raise ValueError(f"{archive}: {len(x)} {part} images in {x.dtype} and {len(y)} labels. Copy the archive again.")
-    if archive.name == SUBSET and _checksum(images, labels, test_images, test_labels) != SUBSET_SHA256:
+    if archive.name == SUBSET and archives.checksum(images, labels, test_images, test_labels) != SUBSET_SHA256:
         raise ValueError(f"{archive}: its contents are not those of the subset (wrong checksum). Copy the archive again.")
     whole = len(images) == 50_000 and len(test_images) == 10_000
     name = "CIFAR-10" if whole else f"CIFAR-10, a subset of {len(images):,} + {len(test_images):,} images"
@@ -100,17 +83,17 @@ def standardized(images):
     return (jnp.float32(images) / 255 - jnp.array(MEAN)) / jnp.array(DEVIATION)
 
 
-def _checksum(*arrays) -> str:
-    total = hashlib.sha256()
-    for array in arrays:
-        total.update(np.ascontiguousarray(array).tobytes())
-    return total.hexdigest()
-
-
-def _whole(data: Cifar, place: Path) -> Cifar:
+def _read_whole(archive: Path) -> Cifar:
+    data = read(archive)
     if len(data.images) != 50_000:
-        raise ValueError(f"{place} holds {data.name}, and the whole set is asked for. Rename it {SUBSET}, or delete it.")
+        raise ValueError(f"{archive} holds {data.name}, and the whole set is asked for. Rename it {SUBSET}, or delete it.")
     return data
+
+
+def _download(archive: Path) -> Path:
+    from cmlcore.data.cifar_builder import download  # importing TensorFlow Datasets takes seconds
+
+    return download(archive)
 
 
 def _missing(places) -> str:

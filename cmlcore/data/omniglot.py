@@ -7,7 +7,6 @@
 A character's index on axis 0 is the number in its official file name minus one; axis 1 is the drawer.
 """
 
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,22 +64,7 @@ def load(path=None) -> Omniglot:
 
     Raises FileNotFoundError or ConnectionError where there is nothing to read, ValueError for a damaged archive.
     """
-    places = archives.places(ARCHIVE, path)
-    for place in places:
-        if place.is_file():
-            return read(place)
-    if path is not None:
-        raise FileNotFoundError(_missing(places))
-    try:
-        from cmlcore.data.omniglot_builder import download
-    except ImportError as error:
-        raise FileNotFoundError(
-            f"{_missing(places)} To download it, first run: pip install tensorflow-datasets array_record pillow."
-        ) from error
-    try:
-        return read(download(places[-1]))
-    except ConnectionError as error:
-        raise ConnectionError(f"{_missing(places)} The download failed: {error}") from error
+    return archives.load(ARCHIVE, read, _download, _missing, path)
 
 
 def read(archive: Path) -> Omniglot:
@@ -88,7 +72,7 @@ def read(archive: Path) -> Omniglot:
     advice = "Copy the archive again, or delete it and let cmlcore.data.omniglot.load() download it."
     arrays = archives.read(archive, SHAPES, "Omniglot", advice)
     stored = arrays.pop("images28")
-    if stored.dtype != np.uint8 or hashlib.sha256(np.ascontiguousarray(stored)).hexdigest() != IMAGES_SHA256:
+    if stored.dtype != np.uint8 or archives.checksum(stored) != IMAGES_SHA256:
         raise ValueError(f"{archive}: the images differ from the published ones (wrong checksum). {advice}")
     return Omniglot(255 - stored, **arrays)
 
@@ -124,6 +108,12 @@ def rotated(images: np.ndarray) -> np.ndarray:
 
 def _validation(data: Omniglot) -> np.ndarray:
     return np.isin(data.alphabet_names[data.alphabet], VALIDATION_ALPHABETS)
+
+
+def _download(archive: Path) -> Path:
+    from cmlcore.data.omniglot_builder import download  # importing TensorFlow Datasets takes seconds
+
+    return download(archive)
 
 
 def _missing(places) -> str:
