@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from cmlcore import trees
 from cmlcore.bilevel import Problem, Task, Theta
 from cmlcore.estimate import Estimate, MetaGradient
+from cmlcore.meta import _keys, _mean
 
 AXIS = "tasks"
 
@@ -64,13 +64,10 @@ def over_devices(estimator: MetaGradient, mesh: Mesh | None = None) -> MetaGradi
         row = task_mesh() if mesh is None else mesh
         count = jax.tree.leaves(tasks)[0].shape[0]
         _require_enough(count, row.size)
-        # Without a key there are none, a tree without leaves: nothing to share out.
-        keys = None if key is None else jax.random.split(key, count)
         one = lambda theta, task, key: estimator(problem, theta, task, key)
-        share = _shared(jax.vmap(one, in_axes=(None, 0, None if keys is None else 0)), row)
-        filled = jax.tree.map(lambda x: _fill(x, -count % row.size), (tasks, keys))
-        result = jax.tree.map(lambda x: x[:count], share(theta, *filled))
-        return result._replace(grad=trees.mean(result.grad), value=jnp.mean(result.value))
+        share = _shared(jax.vmap(one, in_axes=(None, 0, 0)), row)
+        filled = jax.tree.map(lambda x: _fill(x, -count % row.size), (tasks, _keys(key, tasks)))
+        return _mean(jax.tree.map(lambda x: x[:count], share(theta, *filled)))
 
     return estimate
 

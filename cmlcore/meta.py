@@ -41,12 +41,31 @@ def over_tasks(estimator: MetaGradient) -> MetaGradient:
     """The estimator for a meta-batch: tasks along the leading axis, the *mean* of their meta-gradients."""
 
     def estimate(problem: Problem, theta: Theta, tasks: Task, key=None) -> Estimate:
-        keys = None if key is None else jax.random.split(key, jax.tree.leaves(tasks)[0].shape[0])
-        each = jax.vmap(lambda task, k: estimator(problem, theta, task, k), in_axes=(0, None if keys is None else 0))
-        result = each(tasks, keys)
-        return result._replace(grad=trees.mean(result.grad), value=jnp.mean(result.value))
+        return _mean(jax.vmap(lambda task, k: estimator(problem, theta, task, k))(tasks, _keys(key, tasks)))
 
     return estimate
+
+
+def in_turn(estimator: MetaGradient) -> MetaGradient:
+    """`over_tasks`, the tasks one after the other, which is faster on a CPU where their products are large; the same mean.
+
+    Without diagnostics, which cost gradients: `info` is empty.
+    """
+
+    def estimate(problem: Problem, theta: Theta, tasks: Task, key=None) -> Estimate:
+        one = lambda each: estimator(problem, theta, *each)._replace(info={})
+        return _mean(jax.lax.map(one, (tasks, _keys(key, tasks))))
+
+    return estimate
+
+
+def _keys(key, tasks: Task):
+    """A key for each task; without a key none, a tree without leaves."""
+    return None if key is None else jax.random.split(key, jax.tree.leaves(tasks)[0].shape[0])
+
+
+def _mean(each: Estimate) -> Estimate:
+    return each._replace(grad=trees.mean(each.grad), value=jnp.mean(each.value))
 
 
 def meta_start(theta: Theta, optimizer: optax.GradientTransformation, key) -> MetaState:
@@ -64,7 +83,8 @@ def meta_step(
 ) -> Callable[[MetaState], tuple[MetaState, MetaInfo]]:
     """One outer step: draw `tasks` tasks with `draw(key) -> Task`, average their meta-gradients, update theta.
 
-    over: how one task's estimator becomes a meta-batch's: `over_tasks`, or `cmlcore.devices.over_devices` to share the tasks out.
+    over: how one task's estimator becomes a meta-batch's: `over_tasks`, `in_turn`, or
+        `cmlcore.devices.over_devices` to share the tasks out.
     The step's randomness is a function of (key, step) alone, so an interrupted run continues to the same numbers.
     """
     batch = over(estimator)
@@ -104,7 +124,9 @@ def averaged(step: Callable, after: int) -> Callable[[Averaged], tuple[Averaged,
     def both(carry: Averaged):
         state, info = step(carry.state)
         share = 1 / jnp.maximum(state.step - after, 1)
-        return Averaged(state, jax.tree.map(lambda m, t: m + share.astype(t.dtype) * (t - m), carry.mean, state.theta)), info
+        # As a sum of two parts: with a share of 1 the mean is theta to the last bit.
+        blend = lambda m, t: (1 - share).astype(t.dtype) * m + share.astype(t.dtype) * t
+        return Averaged(state, jax.tree.map(blend, carry.mean, state.theta)), info
 
     return both
 
@@ -121,5 +143,4 @@ def evaluate(problem: Problem, solver: Solver, theta: Theta, tasks: Task, score:
         phi = solver(free(problem, theta), problem.init(theta), task, k).phi
         return score(phi, theta, task.query)
 
-    keys = None if key is None else jax.random.split(key, jax.tree.leaves(tasks)[0].shape[0])
-    return jax.vmap(one, in_axes=(0, None if keys is None else 0))(tasks, keys)
+    return jax.vmap(one)(tasks, _keys(key, tasks))

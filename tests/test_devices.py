@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from cmlcore import devices, fast
 from cmlcore.data.sine import sine_task
@@ -26,10 +26,14 @@ def keyed(problem, theta, task, key):
     return found._replace(value=found.value + jax.random.uniform(key))
 
 
+def world(count):
+    """A small network and so many tasks."""
+    return init_mlp(jax.random.key(0), (1, 6, 6, 1)), jax.vmap(sine_task)(jax.random.split(jax.random.key(1), count))
+
+
 def estimate(over, mesh=None):
     """A meta-gradient, its value and every task's phi, as numpy arrays by name."""
-    theta = init_mlp(jax.random.key(0), (1, 6, 6, 1))
-    tasks = jax.vmap(sine_task)(jax.random.split(jax.random.key(1), COUNT))
+    theta, tasks = world(COUNT)
     if mesh is not None:
         theta, tasks = devices.replicated((theta, tasks), mesh)
     compute = jax.jit(lambda theta, tasks: over(keyed)(fast.pulled_regression(0.1), theta, tasks, jax.random.key(2)))
@@ -90,7 +94,7 @@ def test_one_device_is_a_row_too(one_device):
 
 def test_fewer_tasks_than_devices_are_refused():
     with pytest.raises(ValueError, match="3 tasks cannot be shared out over 4 devices.*larger meta-batch"):
-        devices._require_enough(3, 4)
+        devices.over_devices(keyed, AbstractMesh((4,), (devices.AXIS,)))(fast.pulled_regression(0.1), *world(3))
 
 
 def test_splitting_too_late_is_refused():

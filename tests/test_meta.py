@@ -10,10 +10,10 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.bilevel import Problem, Task
-from cmlcore.contrastive import matched
+from cmlcore.contrastive import contrastive, matched
 from cmlcore.data.sine import AMPLITUDE, INPUT, WIDTHS, mean_squared_error, sine_task, wave
 from cmlcore.estimate import meta_gradient
-from cmlcore.meta import evaluate, meta_start, meta_step, meta_steps, over_tasks
+from cmlcore.meta import evaluate, in_turn, meta_start, meta_step, meta_steps, over_tasks
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.synapse import Synapses, fixed_pull, learned_pull
 from cmlcore.solve import gradient_descent, minibatch, optimizer, subsample
@@ -36,6 +36,19 @@ def test_a_meta_batch_gradient_is_the_mean_over_tasks_not_the_last():
     mean = jax.tree.map(lambda *g: sum(g) / 3, *each)
     assert float(trees.relative_error(together, mean)) < 1e-4
     assert float(trees.relative_error(together, each[-1])) > 1e-2
+
+
+def test_tasks_in_turn_have_the_same_mean_each_with_its_own_key():
+    problem, theta, batch = fixed_pull(LOSS, 0.1), init_mlp(jax.random.key(1), SMALL), tasks(3)
+    noisy = minibatch(optax.sgd(0.01), 5, subsample(4))
+    estimator = matched(noisy, noisy, 0.1)
+    for key in (jax.random.key(0), jax.random.key(1)):
+        together, apart = (jax.jit(over(estimator), static_argnums=0)(problem, theta, batch, key) for over in (over_tasks, in_turn))
+        assert float(trees.relative_error(apart.grad, together.grad)) < 1e-4 and apart.info == {}
+        np.testing.assert_allclose(apart.value, together.value, rtol=1e-5)
+    steady = contrastive(gradient_descent(0.01, 2), gradient_descent(0.01, 2), 0.1)
+    together, apart = (jax.jit(over(steady), static_argnums=0)(problem, theta, batch) for over in (over_tasks, in_turn))
+    assert float(trees.relative_error(apart.grad, together.grad)) < 1e-4  # without a key, too
 
 
 def test_steps_in_one_call_equal_single_steps_and_depend_on_the_key():
