@@ -8,10 +8,21 @@ import os
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+
+try:
+    from lzma import LZMAError
+except ImportError:  # some builds of Python are without it, and name that when they meet such an archive
+    LZMAError = RuntimeError
+
+# What `np.load` raises, now or when an array is read, for a file that is cut off, altered, or no archive; KeyError: without an array.
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error, LZMAError)
 
 
 def places(name: str, path=None) -> list[Path]:
@@ -79,7 +90,7 @@ def read(archive: Path, shapes: Mapping[str, tuple], title: str, advice: str = "
         with np.load(archive) as file:
             absent = [name for name in shapes if name not in file]
             arrays = {name: file[name] for name in shapes if name in file}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{archive} is damaged or no .npz archive ({error}). {advice}") from error
     if absent:
         raise ValueError(f"{archive} lacks {', '.join(absent)}: it is not the {title} archive. {advice}")
@@ -94,16 +105,40 @@ def _fits(found: tuple, wanted: tuple) -> bool:
     return len(found) == len(wanted) and all(w in (None, f) for f, w in zip(found, wanted))
 
 
-def write(archive: Path, arrays: Mapping[str, np.ndarray]) -> Path:
-    """Write `{name: array}` beside the path `archive`, then rename: a reader sees a whole archive or none."""
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    partial = archive.with_name(f"{archive.name}.{os.getpid()}.partial")
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """An open file that takes the place of `path` at the end: a reader sees the old file or the whole new one; a failure leaves the old."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-        partial.replace(archive)
+            yield file
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what processes that were killed while `replacing(path)` have left beside `path`."""
+    for partial in path.parent.glob(f"{path.name}.[0-9]*.partial"):
+        if not _runs(int(partial.name.split(".")[-2])):
+            partial.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
+
+
+def write(archive: Path, arrays: Mapping[str, np.ndarray]) -> Path:
+    """Write `{name: array}` to the path `archive`, all of it or nothing."""
+    with replacing(archive) as file:
+        np.savez_compressed(file, **arrays)
     return archive
 
 
