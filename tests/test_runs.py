@@ -1,12 +1,16 @@
 """Full runs: resumable to the same bits, receipts that are refused when stale, nothing half-written."""
 
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+import zipfile
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
@@ -15,9 +19,11 @@ import numpy as np
 import pytest
 
 from cmlcore.bilevel import Diverged
-from cmlcore.runs import receipts
+from cmlcore.data import archive
+from cmlcore.runs import __main__ as command
+from cmlcore.runs import checkpoint, experiment, receipts
 from cmlcore.runs.catalog import CATALOG, find
-from cmlcore.runs.experiment import Experiment, Training, fingerprint, run_seed, write_atomically
+from cmlcore.runs.experiment import Experiment, Training, fingerprint, run_seed
 
 
 class Walk(NamedTuple):
@@ -117,22 +123,191 @@ def test_a_training_that_runs_away_is_named_and_keeps_its_last_good_state(tmp_pa
         blow_up = lambda state: (state, {"size": jnp.where(state[0][0] == 1, 1.0, jnp.nan)})
         return training._replace(advance=lambda s: ((s[0] + 1, s[1]), blow_up(s)[1]))
 
-    with pytest.raises(Diverged, match="size not finite in chunk 2"):
+    with pytest.raises(Diverged, match="chunk 2: size not finite"):
         run_seed(walk()._replace(build=build), 0, tmp_path, report=quiet)
     assert (tmp_path / "walk-0.npz").exists()
+
+
+def test_a_test_that_runs_away_is_named_and_gives_no_outcome(tmp_path):
+    build = lambda settings: random_walk(settings)._replace(test=lambda seed, state: {"error": jnp.array([1.0, jnp.inf])})
+    with pytest.raises(Diverged, match="walk seed 0, test: error not finite"):
+        run_seed(walk()._replace(build=build), 0, tmp_path, report=quiet)
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "receipt.json"
     target.write_text("old")
-
-    def fail(path):
-        path.write_text("half")
+    with pytest.raises(RuntimeError, match="disk full"), archive.replacing(target) as file:
+        file.write(b"half")
         raise RuntimeError("disk full")
-
-    with pytest.raises(RuntimeError, match="disk full"):
-        write_atomically(target, fail)
     assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        pass
+    alive = os.getppid()
+    for process in (dead.pid, alive):
+        (tmp_path / f"walk-0.npz.{process}.partial").write_bytes(b"half")
+    run_seed(walk(), 0, tmp_path, report=quiet)
+    assert {file.name for file in tmp_path.iterdir()} == {"walk-0.npz", f"walk-0.npz.{alive}.partial"}
+
+
+# ---- Damaged files --------------------------------------------------------------------------------------------------
+
+PACKINGS = {"stored": zipfile.ZIP_STORED, "deflate": zipfile.ZIP_DEFLATED, "bzip2": zipfile.ZIP_BZIP2, "lzma": zipfile.ZIP_LZMA}
+READERS = {
+    "archive": (lambda path: archive.read(path, {"curve_a": (2,), "state_0": (30,)}, "test"), ValueError, "is damaged.*Copy the archive|lacks"),
+    "checkpoint": (lambda path: checkpoint.load(path, "now", [jnp.zeros(30)]), OSError, "the checkpoint .*cannot be read.*Delete it"),
+}
+
+
+def packed(path, packing) -> bytes:
+    """A small checkpoint that is a data set too, every array packed in this way."""
+    checkpoint.save(path, "now", checkpoint.Progress([jnp.sin(jnp.arange(30.0))], {"a": [1.0, 2.0]}, 2, 3.0, 2.0, ("here",)))
+    again = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(again, "w", packing) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return again.getvalue()
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("packing", PACKINGS)
+def test_a_cut_or_altered_archive_is_read_right_or_named(tmp_path, packing, reader):
+    read, raised, words = READERS[reader]
+    path = tmp_path / "walk-0.npz"
+    whole = packed(path, PACKINGS[packing])
+    right = jax.tree.map(np.asarray, read(path))
+
+    def named(content) -> bool:
+        path.write_bytes(content)
+        try:
+            found = jax.tree.map(np.asarray, read(path))
+        except raised as error:
+            assert str(path) in str(error) and re.search(words, str(error))
+            return True
+        jax.tree.map(np.testing.assert_array_equal, found, right)  # a date, or an array that nobody asked for
+        return False
+
+    assert all(named(whole[:n]) for n in range(0, len(whole), 23))
+    assert sum(named(whole[:i] + bytes([whole[i] ^ 6]) + whole[i + 1 :]) for i in range(0, len(whole), 3)) > len(whole) / 12
+
+
+# ---- Interruption ---------------------------------------------------------------------------------------------------
+
+
+def never(*_):
+    pytest.fail("begun too late")
+
+
+def started(path, **numbers):
+    """A walk's checkpoint after its first chunk."""
+    at = checkpoint.Progress(random_walk(Walk(6, 0.1)).start(0), {"size": [1.0]}, chunk=1, **numbers)
+    checkpoint.save(path / "walk-0.npz", fingerprint(walk()), at)
+
+
+def test_a_resumed_run_begins_no_chunk_that_would_end_too_late(tmp_path):
+    started(tmp_path, seconds=100.0, longest=100.0)
+    idle = walk()._replace(build=lambda settings: random_walk(settings)._replace(advance=never))
+    assert run_seed(idle, 0, tmp_path, time.monotonic() + 50, quiet) is None
+
+
+def test_no_test_begins_after_the_deadline(tmp_path):
+    untested = walk(chunks=0)._replace(build=lambda settings: random_walk(settings)._replace(test=never))
+    assert run_seed(untested, 0, tmp_path, time.monotonic() - 1, quiet) is None
+
+
+def test_a_checkpoint_from_before_longest_and_devices_were_kept_goes_on(tmp_path):
+    started(tmp_path, seconds=100.0)
+    with np.load(tmp_path / "walk-0.npz") as file:
+        older = {name: file[name] for name in file.files if name not in ("longest", "devices")}
+    np.savez(tmp_path / "walk-0.npz", **older)
+    outcome = run_seed(walk(), 0, tmp_path, report=quiet)
+    assert outcome.seconds > 100 and outcome.devices == (experiment.device_in_words(),)
+
+
+def test_going_on_elsewhere_is_said_and_recorded(tmp_path):
+    started(tmp_path, devices=("another machine",))
+    lines = []
+    outcome = run_seed(walk(), 0, tmp_path, report=lines.append)
+    assert any("until here on another machine; from here on" in line for line in lines)
+    here = experiment.device_in_words()
+    assert receipts.compose(walk(), [outcome, run_seed(walk(), 1, tmp_path, report=quiet)])["device"] == f"another machine; {here}"
+
+
+def test_a_request_to_end_while_saving_leaves_no_half_file(tmp_path, monkeypatch):
+    def asked_to_end(file, **arrays):
+        file.write(b"half")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, command._quit)
+    monkeypatch.setattr(np, "savez_compressed", asked_to_end)
+    try:
+        with pytest.raises(SystemExit, match="143"):
+            run_seed(walk(), 0, tmp_path, report=quiet)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+def sleepers(monkeypatch, code="import time; time.sleep(60)"):
+    """Workers that compute nothing; the list of those that were started."""
+    started = []
+
+    def start(words):
+        started.append(subprocess.Popen([sys.executable, "-c", code, *words]))
+        return started[-1]
+
+    monkeypatch.setattr(command, "_start", start)
+    monkeypatch.setattr(command, "GRACE", 0.3)
+    return started
+
+
+def test_workers_are_stopped_soon_after_the_deadline(monkeypatch):
+    workers = sleepers(monkeypatch)
+    codes = command.side_by_side("walk", {0: [], 1: [], 2: []}, 2, time.monotonic() + 0.1)
+    assert codes == dict.fromkeys(range(3), command.UNFINISHED)
+    assert [worker.poll() for worker in workers] == [-signal.SIGTERM] * 2
+
+
+def test_workers_that_hear_nothing_are_stopped_all_the_same(monkeypatch, tmp_path):
+    deaf = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1], 'w'); time.sleep(60)"
+    workers = sleepers(monkeypatch, deaf)
+
+    def interrupt(seconds):
+        if (tmp_path / "deaf").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patched:
+        patched.setattr(command, "time", SimpleNamespace(sleep=interrupt, monotonic=time.monotonic))
+        command.side_by_side("walk", {0: [str(tmp_path / "deaf")]}, 1, float("inf"))
+    assert [worker.poll() for worker in workers] == [-signal.SIGKILL]
+
+
+def test_the_whole_run_tells_how_far_it_is(monkeypatch, capsys):
+    sleepers(monkeypatch, "")
+    assert command.side_by_side("walk", {0: [], 1: [], 2: []}, 1, float("inf")) == {0: 0, 1: 0, 2: 0}
+    assert "walk: 2 of 3 seeds done, about 1 minutes left in all" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("asked, status, said", [(signal.SIGINT, 130, "interrupted. What is done is saved"), (signal.SIGTERM, 143, "")])
+def test_the_command_ends_with_its_workers_and_without_a_traceback(tmp_path, asked, status, said):
+    """As a terminal does it: Ctrl-C reaches parent and workers at once, a request to end the parent alone."""
+    arguments = ["sine-scratch", "--jobs", "2", "--folder", str(tmp_path)]
+    run = [sys.executable, "-m", "cmlcore.runs", *arguments]
+    parent = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    for line in parent.stdout:
+        if "compiling, then the test" in line:
+            break
+    (os.killpg if asked == signal.SIGINT else os.kill)(parent.pid, asked)
+    out, err = parent.communicate(timeout=60)
+    assert parent.returncode == status and said in out and err == ""
+    with pytest.raises(ProcessLookupError):  # nobody of its group is left
+        os.killpg(parent.pid, 0)
+
+
+# ---- Receipts -------------------------------------------------------------------------------------------------------
 
 
 def test_a_receipt_says_what_ran_and_its_intervals(tmp_path):
@@ -161,13 +336,34 @@ def test_stale_damaged_and_waiting_receipts_are_refused(tmp_path):
         receipts.read("nothing", tmp_path)
 
 
+def written(folder, kept):
+    """A receipt of `sine-scratch` with these parameters."""
+    return receipts.write({"name": "sine-scratch", "fingerprint": fingerprint(find("sine-scratch"))}, kept, folder)
+
+
 def test_kept_parameters_must_fit(tmp_path):
-    experiment = find("sine-scratch")
-    receipts.write({"name": "sine-scratch", "fingerprint": fingerprint(experiment)}, {"w": jnp.ones((2, 3))}, tmp_path)
+    written(tmp_path, {"w": jnp.ones((2, 3))})
     kept = receipts.read_parameters("sine-scratch", {"w": jnp.zeros((2, 3))}, tmp_path)
     np.testing.assert_array_equal(kept["w"], np.ones((2, 3)))
     with pytest.raises(ValueError, match="do not fit"):
         receipts.read_parameters("sine-scratch", {"w": jnp.zeros((3, 3))}, tmp_path)
+
+
+def test_parameters_of_another_run_than_the_receipt_are_refused(tmp_path):
+    path = written(tmp_path, {"w": jnp.ones(3)})
+    older = path.read_text()
+    written(tmp_path, {"w": jnp.zeros(3)})
+    path.write_text(older)
+    with pytest.raises(ValueError, match="sine-scratch.npz is missing, damaged, or of another run.*python -m cmlcore.runs"):
+        receipts.read_parameters("sine-scratch", {"w": jnp.zeros(3)}, tmp_path)
+
+
+def test_where_nothing_is_kept_no_file_stays(tmp_path):
+    written(tmp_path, {"w": jnp.ones(3)})
+    written(tmp_path, ())
+    assert [file.name for file in tmp_path.iterdir()] == ["sine-scratch.json"]
+    with pytest.raises(ValueError, match="no parameters are kept"):
+        receipts.read_parameters("sine-scratch", (), tmp_path)
 
 
 def plain(value):
@@ -196,16 +392,19 @@ def test_a_committed_receipt_is_whole_and_of_the_experiment_as_it_stands(name):
     assert len(receipt["seconds"]) == len(experiment.seeds) and receipt["device"] and receipt["versions"]["jax"]
 
 
-@pytest.mark.parametrize("name", ["sine-cml-full", "sine-maml"])
+@pytest.mark.parametrize("name", ["sine-cml-full", "sine-cml-minibatch-momentum", "sine-one-sided-gentle", "sine-maml"])
 def test_the_code_still_does_what_the_receipt_says(name):
     """The first chunk of seed 0 again: a change of the code that alters results must raise the experiment's revision."""
     experiment = find(name)
     training = experiment.build(experiment.settings)
     _, info = training.advance(training.start(0))
-    recorded = receipts.read(name)["curve"]["outer_loss"][0][0]
-    assert float(info["outer_loss"]) == pytest.approx(recorded, rel=0.05)
+    recorded = receipts.read(name)["curve"]
+    for what in ("outer_loss", "validation"):
+        assert float(info[what]) == pytest.approx(recorded[what][0][0], rel=0.05)
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in receipts.FOLDER.glob("*.json")))
 def test_receipts_in_the_package_are_of_the_experiments_as_they_stand(name):
-    assert receipts.read(name)["fingerprint"] == fingerprint(find(name))
+    receipt, beside = receipts.read(name), receipts.FOLDER / f"{name}.npz"
+    assert receipt["fingerprint"] == fingerprint(find(name))
+    assert receipt["parameters"] == (receipts._sha256(beside.read_bytes()) if beside.exists() else None)

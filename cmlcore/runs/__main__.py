@@ -1,8 +1,10 @@
 """`python -m cmlcore.runs`: list the book's full experiments, run them, write their receipts."""
 
 import argparse
+import math
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +16,7 @@ from cmlcore.runs.catalog import CATALOG, find
 from cmlcore.runs.experiment import run_seed
 
 UNFINISHED = 3
+GRACE = 5  # seconds
 
 
 def describe() -> str:
@@ -27,6 +30,8 @@ def describe() -> str:
             standing = "waiting"
         except receipts.StaleReceipt:
             standing = "stale"
+        except ValueError:
+            standing = "damaged"
         lines.append(f"{experiment.name:24} {standing:18} {experiment.about} ({experiment.cost})")
     return "\n".join(lines)
 
@@ -46,26 +51,72 @@ def _environment() -> dict[str, str]:
     return os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip(), "PYTHONUNBUFFERED": "1"}
 
 
+def _quit(*_) -> None:
+    """SIGTERM as an exception, so that files that are being written are closed and workers stopped."""
+    sys.exit(128 + signal.SIGTERM)
+
+
+def _start(command: list[str]) -> subprocess.Popen:
+    """A worker that does not hear Ctrl-C, which a terminal sends to all: its parent stops it."""
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return subprocess.Popen([sys.executable, "-m", "cmlcore.runs", *command], env=_environment())
+    finally:
+        signal.signal(signal.SIGINT, heard)
+
+
+def _stop(workers: list[subprocess.Popen]) -> None:
+    """Ask, and after `GRACE` seconds insist: a long compiled computation hears no signal. Checkpoints allow both."""
+    for worker in workers:
+        worker.terminate()
+    end = time.monotonic() + GRACE
+    for worker in workers:
+        try:
+            worker.wait(max(0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            worker.wait()
+
+
+def side_by_side(name: str, commands: dict[int, list[str]], jobs: int, deadline: float) -> dict[int, int]:
+    """Run one worker a seed, `jobs` at a time; the exit codes by seed.
+
+    What still runs `GRACE` seconds after the deadline, a `time.monotonic()` moment, is stopped, and so is everything where
+    this is interrupted.
+    """
+    began, waiting, active, codes = time.monotonic(), list(commands), {}, {}
+    try:
+        while waiting or active:
+            if time.monotonic() > deadline + GRACE:
+                print(f"{name}: time is up; stopped seeds {sorted(active)} on their way")
+                return codes | dict.fromkeys([*active, *waiting], UNFINISHED)
+            while waiting and len(active) < jobs:
+                seed = waiting.pop(0)
+                active[seed] = _start(commands[seed])
+            for seed in [s for s, worker in active.items() if worker.poll() is not None]:
+                codes[seed] = active.pop(seed).returncode
+                if codes[seed] == 0:
+                    _tell(name, list(codes.values()).count(0), len(commands), time.monotonic() - began)
+            time.sleep(0.2)
+    finally:
+        _stop(list(active.values()))
+    return codes
+
+
+def _tell(name: str, done: int, count: int, seconds: float) -> None:
+    if done < count:
+        minutes = math.ceil(seconds / done * (count - done) / 60)
+        print(f"{name}: {done} of {count} seeds done, about {minutes} minutes left in all", flush=True)
+
+
 def run(name: str, folder: Path, minutes: float, jobs: int) -> bool:
     """Run all seeds of an experiment, `jobs` at a time; write its receipt when all are done. False if time ran out."""
     experiment = find(name)
     deadline = time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory() as scratch:
         outs = {seed: Path(scratch) / str(seed) for seed in experiment.seeds}
-        waiting, active = list(experiment.seeds), {}
-        codes = {}
-        try:
-            while waiting or active:
-                while waiting and len(active) < jobs:
-                    seed = waiting.pop(0)
-                    work = [name, "--worker", str(seed), str(outs[seed]), str(deadline), "--folder", str(folder)]
-                    active[seed] = subprocess.Popen([sys.executable, "-m", "cmlcore.runs", *work], env=_environment())
-                for seed in [s for s, process in active.items() if process.poll() is not None]:
-                    codes[seed] = active.pop(seed).returncode
-                time.sleep(0.2)
-        finally:
-            for process in active.values():
-                process.terminate()
+        work = {s: [name, "--worker", str(s), str(out), str(deadline), "--folder", str(folder)] for s, out in outs.items()}
+        codes = side_by_side(name, work, jobs, deadline)
         if failed := [seed for seed, code in codes.items() if code not in (0, UNFINISHED)]:
             raise SystemExit(f"{name}: seeds {failed} failed, see above. What they had saved stays in {folder}; run again to resume.")
         if UNFINISHED in codes.values():
@@ -87,6 +138,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(".checkpoints"), help="where checkpoints go (default: .checkpoints)")
     parser.add_argument("--worker", nargs=3, metavar=("SEED", "OUT", "DEADLINE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, _quit)
     if options.worker:
         seed, out, deadline = options.worker
         sys.exit(_work(options.name, int(seed), options.folder, float(deadline), Path(out)))
@@ -97,9 +149,13 @@ def main() -> None:
         parser.error("--jobs and --minutes must be positive.")
     names = [options.name] if options.name != "all" else [e.name for e in CATALOG if not _fresh(e.name)]
     end = time.monotonic() + 60 * options.minutes
-    for name in names:
-        if not run(name, options.folder, (end - time.monotonic()) / 60, options.jobs):
-            sys.exit(UNFINISHED)
+    try:
+        for name in names:
+            if not run(name, options.folder, (end - time.monotonic()) / 60, options.jobs):
+                sys.exit(UNFINISHED)
+    except KeyboardInterrupt:
+        print(f"interrupted. What is done is saved in {options.folder}: run the same command again to go on.")
+        sys.exit(128 + signal.SIGINT)
 
 
 def _fresh(name: str) -> bool:

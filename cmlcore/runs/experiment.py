@@ -8,16 +8,19 @@ gives bit for bit what an uninterrupted run gives on the same device.
 import hashlib
 import json
 import os
+import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cmlcore.bilevel import Diverged
+from cmlcore.data.archive import remove_leftovers
+from cmlcore.runs import checkpoint
+from cmlcore.runs.checkpoint import Progress
 
 
 class Training(NamedTuple):
@@ -70,60 +73,51 @@ def fingerprint(experiment: Experiment) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file, then move it to `path` at once; a failure leaves nothing behind."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+def device_in_words() -> str:
+    """The machine that JAX computes on, in words: the accelerator's name, or the processor's and its cores."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return f"{device.device_kind} ({device.platform})"
     try:
-        write(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _is_key(leaf) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _save(path: Path, stamp: str, chunk: int, seconds: float, state, curve: dict[str, list[float]]) -> None:
-    leaves = [np.asarray(jax.random.key_data(x) if _is_key(x) else x) for x in jax.tree.leaves(state)]
-    arrays = {f"state_{i}": x for i, x in enumerate(leaves)} | {f"curve_{k}": np.array(v) for k, v in curve.items()}
-
-    def write(to: Path):
-        with open(to, "wb") as file:
-            np.savez(file, stamp=stamp, chunk=chunk, seconds=seconds, **arrays)
-
-    write_atomically(path, write)
-
-
-def _load(path: Path, stamp: str, template):
-    """The checkpoint at `path`, or None if there is none or it belongs to another configuration."""
-    if not path.exists():
-        return None
-    try:
-        with np.load(path) as saved:
-            arrays = {name: saved[name] for name in saved.files}
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise OSError(f"the checkpoint {path} cannot be read ({error}). Delete it to start this seed again.") from error
-    if str(arrays["stamp"]) != stamp:
-        return None
-    like, shape = jax.tree.flatten(template)
-    leaves = [
-        jax.random.wrap_key_data(arrays[f"state_{i}"]) if _is_key(x) else jnp.asarray(arrays[f"state_{i}"], x.dtype)
-        for i, x in enumerate(like)
-    ]
-    curve = {name.removeprefix("curve_"): list(map(float, v)) for name, v in arrays.items() if name.startswith("curve_")}
-    return int(arrays["chunk"]), float(arrays["seconds"]), jax.tree.unflatten(shape, leaves), curve
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name} (cpu, {os.cpu_count()} cores)"
 
 
 class Outcome(NamedTuple):
-    """What one finished seed leaves behind."""
+    """What one finished seed leaves behind; devices: what computed it, in words."""
 
     seed: int
     seconds: float
     curve: dict[str, list[float]]
     scores: dict[str, np.ndarray]
     kept: Any
+    devices: tuple[str, ...]
+
+
+def _require_finite(values: dict, where: str, path: Path) -> None:
+    if lost := [name for name, value in values.items() if not np.all(np.isfinite(value))]:
+        raise Diverged(
+            f"{where}: {', '.join(lost)} not finite: learning ran away. Lower the outer or inner rate in the experiment's settings. "
+            f"The last good state, if there was one, is kept in {path}."
+        )
+
+
+def _begin(path: Path, stamp: str, state, who: str, of: str, report: Callable[[str], None]) -> Progress:
+    """Where a seed starts: at its checkpoint if it has one, on this device."""
+    remove_leftovers(path)
+    here = device_in_words()
+    found = checkpoint.load(path, stamp, state)
+    if found is None:
+        return Progress(state, {}, devices=(here,))
+    report(f"{who}: resumed at chunk {found.chunk} {of}")
+    if here in found.devices:
+        return found
+    if found.devices:
+        report(f"{who}: until here on {', '.join(found.devices)}; from here on {here}, whose last digits may differ")
+    return found._replace(devices=(*found.devices, here))
 
 
 def run_seed(
@@ -131,37 +125,42 @@ def run_seed(
 ) -> Outcome | None:
     """Run one seed to its end, from its checkpoint if it has one; None if the deadline came first.
 
-    deadline: a `time.monotonic()` moment; the run stops before a chunk that would not end by then.
+    deadline: a `time.monotonic()` moment; the run stops before a chunk that would not end by then, and before a test after it.
+    Raises Diverged where the learning curve or a score of the test is not finite.
     """
     training = experiment.build(experiment.settings)
-    stamp = fingerprint(experiment)
-    path = folder / f"{experiment.name}-{seed}.npz"
-    state = training.start(seed)
-    chunk, spent, curve = 0, 0.0, {}
-    if (found := _load(path, stamp, state)) is not None:
-        chunk, spent, state, curve = found
-        report(f"{experiment.name} seed {seed}: resumed at chunk {chunk} of {training.chunks}")
-    longest = 0.0
-    while chunk < training.chunks:
-        began = time.monotonic()
-        if began + longest > deadline:
-            report(f"{experiment.name} seed {seed}: time is up; saved at chunk {chunk} of {training.chunks}")
+    stamp, path = fingerprint(experiment), folder / f"{experiment.name}-{seed}.npz"
+    who, of = f"{experiment.name} seed {seed}", f"of {training.chunks}"
+    at = _begin(path, stamp, training.start(seed), who, of, report)
+
+    def too_late(needed: float) -> bool:
+        if time.monotonic() + needed <= deadline:
+            return False
+        report(f"{who}: time is up; saved at chunk {at.chunk} {of}")
+        return True
+
+    report(f"{who}: compiling, then " + (f"chunk {at.chunk + 1} {of}" if at.chunk < training.chunks else "the test"))
+    while at.chunk < training.chunks:
+        if too_late(at.longest):
             return None
-        state, info = jax.block_until_ready(training.advance(state))
-        if lost := [name for name, value in info.items() if not jnp.isfinite(value)]:
-            raise Diverged(
-                f"{experiment.name} seed {seed}: {', '.join(lost)} not finite in chunk {chunk + 1}: the outer loop ran away. Lower "
-                f"the outer or inner rate in the experiment's settings. The state before this chunk is kept in {path}."
-            )
-        for name, value in info.items():
-            curve.setdefault(name, []).append(float(value))
-        chunk += 1
-        took = time.monotonic() - began
-        longest, spent = max(longest, took), spent + took
-        _save(path, stamp, chunk, spent, state, curve)
-        numbers = "  ".join(f"{name} {values[-1]:.4g}" for name, values in curve.items())
-        left = (training.chunks - chunk) * spent / chunk
-        report(f"{experiment.name} seed {seed}: {chunk}/{training.chunks}  {numbers}  about {left:.0f} s left")
+        at = _advance(training, at, f"{who}, chunk {at.chunk + 1}", path)
+        checkpoint.save(path, stamp, at)
+        numbers = "  ".join(f"{name} {values[-1]:.4g}" for name, values in at.curve.items())
+        left = (training.chunks - at.chunk) * at.seconds / at.chunk
+        report(f"{who}: {at.chunk}/{training.chunks}  {numbers}  about {left:.0f} s left")
+    if too_late(0):
+        return None
     began = time.monotonic()
-    scores = {name: np.asarray(v) for name, v in training.test(seed, state).items()}
-    return Outcome(seed, spent + time.monotonic() - began, curve, scores, jax.device_get(training.keep(state)))
+    scores = {name: np.asarray(v) for name, v in training.test(seed, at.state).items()}
+    _require_finite(scores, f"{who}, test", path)
+    seconds = at.seconds + time.monotonic() - began
+    return Outcome(seed, seconds, at.curve, scores, jax.device_get(training.keep(at.state)), at.devices)
+
+
+def _advance(training: Training, at: Progress, where: str, path: Path) -> Progress:
+    began = time.monotonic()
+    state, info = jax.block_until_ready(training.advance(at.state))
+    _require_finite(info, where, path)
+    curve = {name: [*at.curve.get(name, ()), float(value)] for name, value in info.items()}
+    took = time.monotonic() - began
+    return Progress(state, curve, at.chunk + 1, at.seconds + took, max(at.longest, took), at.devices)

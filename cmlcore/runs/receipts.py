@@ -1,7 +1,8 @@
 """Receipts: what a full run was, on what it ran, and what came out. Of this book; its tables are read from them."""
 
+import hashlib
+import io
 import json
-import os
 import platform
 from importlib import metadata
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from cmlcore.runs.experiment import Experiment, Outcome, fingerprint, write_atomically
+from cmlcore.data import archive
+from cmlcore.runs.experiment import Experiment, Outcome, fingerprint
+from cmlcore.runs.experiment import device_in_words as device_in_words  # the benchmarks' receipts say it too
 
 FOLDER = Path(__file__).parent / "receipts"
 # Two-sided 95 % points of Student's t for 1, 2, ... degrees of freedom.
@@ -23,19 +26,6 @@ class StaleReceipt(RuntimeError):
 
 class WaitingReceipt(FileNotFoundError):
     """An experiment that has not been run in full yet."""
-
-
-def device_in_words() -> str:
-    """The machine that JAX computes on, in words: the accelerator's name, or the processor's and its cores."""
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        return f"{device.device_kind} ({device.platform})"
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name} (cpu, {os.cpu_count()} cores)"
 
 
 def half_width(values) -> float | None:
@@ -61,11 +51,11 @@ def compose(experiment: Experiment, outcomes: list[Outcome]) -> dict:
 
     `mean` is over seeds of the mean over test tasks; `over_seeds` is the 95 % interval of that mean over seeds,
     `over_tasks` the mean over seeds of each seed's 95 % interval over test tasks; `median` is over tasks. `scores`
-    has the first two for every score of the test.
+    has the first two for every score of the test; `device` names them all where there were several.
     """
     name, unit = experiment.score
     scores = [outcome.scores[name] for outcome in outcomes]
-    means = [float(np.mean(s)) for s in scores]
+    devices = dict.fromkeys(device for outcome in outcomes for device in outcome.devices)
     return _digits(
         {
             "name": experiment.name,
@@ -74,20 +64,20 @@ def compose(experiment: Experiment, outcomes: list[Outcome]) -> dict:
             "revision": experiment.revision,
             "fingerprint": fingerprint(experiment),
             "seeds": [outcome.seed for outcome in outcomes],
-            "device": device_in_words(),
+            "device": "; ".join(devices),
             "versions": {p: metadata.version(p) for p in ("jax", "jaxlib", "optax", "numpy")}
             | {"python": platform.python_version()},
             "seconds": [outcome.seconds for outcome in outcomes],
             "result": {
                 "score": name,
                 "unit": unit,
-                "mean": float(np.mean(means)),
-                "over_seeds": half_width(means),
+            }
+            | _over_seeds(scores)
+            | {
                 "over_tasks": float(np.mean([half_width(s) for s in scores])),
                 "spread_over_tasks": float(np.mean([np.std(s) for s in scores])),
                 "median": float(np.mean([np.median(s) for s in scores])),
                 "tasks": len(scores[0]),
-                "each_seed": means,
             },
             "scores": {key: _over_seeds([o.scores[key] for o in outcomes]) for key in outcomes[0].scores},
             "curve": {key: [outcome.curve[key] for outcome in outcomes] for key in outcomes[0].curve},
@@ -102,46 +92,64 @@ def _over_seeds(scores: list[np.ndarray]) -> dict:
 
 
 def write(receipt: dict, kept, folder: Path = FOLDER) -> Path:
-    """Write a receipt and, beside it, the first seed's trained meta-parameters (float16 leaves, in tree order)."""
+    """Write a receipt and, beside it, the first seed's trained meta-parameters (float16 leaves, in tree order) if there are any.
+
+    The receipt holds the SHA-256 of that file as `parameters`, so that the two cannot be of different runs unnoticed.
+    """
     arrays = {f"leaf_{i}": np.asarray(x, np.float16) for i, x in enumerate(jax.tree.leaves(kept))}
-
-    def parameters(to: Path):
-        with open(to, "wb") as file:
-            np.savez_compressed(file, **arrays)
-
-    write_atomically(folder / f"{receipt['name']}.npz", parameters)
-    path = folder / f"{receipt['name']}.json"
-    write_atomically(path, lambda to: to.write_text(json.dumps(receipt, indent=1) + "\n"))
+    path, beside = folder / f"{receipt['name']}.json", folder / f"{receipt['name']}.npz"
+    if arrays:
+        archive.write(beside, arrays)
+    else:
+        beside.unlink(missing_ok=True)
+    parameters = _sha256(beside.read_bytes()) if arrays else None
+    with archive.replacing(path) as file:
+        file.write((json.dumps(receipt | {"parameters": parameters}, indent=1) + "\n").encode())
     return path
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _again(name: str) -> str:
+    return f"Run it with: python -m cmlcore.runs {name}"
 
 
 def read(name: str, folder: Path = FOLDER) -> dict:
     """The receipt of experiment `name`.
 
-    Raises KeyError for an experiment that does not exist, WaitingReceipt if it has not been run, StaleReceipt if the
-    experiment has changed since, ValueError if the file is damaged.
+    Raises KeyError for an experiment that does not exist, WaitingReceipt if it has not been run, StaleReceipt if its
+    configuration has changed since (see `fingerprint`), ValueError if the file is damaged.
     """
     from cmlcore.runs.catalog import find
 
     experiment = find(name)
     path = folder / f"{name}.json"
-    again = f"Run it with: python -m cmlcore.runs {name}"
     if not path.exists():
-        raise WaitingReceipt(f"the experiment {name} waits for its full run ({experiment.cost}). {again}")
+        raise WaitingReceipt(f"the experiment {name} waits for its full run ({experiment.cost}). {_again(name)}")
     try:
         receipt = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"the receipt {path.name} is damaged ({error}). {again}") from error
+        raise ValueError(f"the receipt {path.name} is damaged ({error}). {_again(name)}") from error
     if receipt.get("fingerprint") != fingerprint(experiment):
-        raise StaleReceipt(f"the receipt {path.name} is of another configuration than the experiment has now. {again}")
+        raise StaleReceipt(f"the receipt {path.name} is of another configuration than the experiment has now. {_again(name)}")
     return receipt
 
 
 def read_parameters(name: str, like, folder: Path = FOLDER):
-    """The trained meta-parameters kept with a receipt, in the tree structure and dtypes of `like`."""
-    read(name, folder)
+    """The trained meta-parameters kept with a receipt, in the tree structure and dtypes of `like`.
+
+    Raises what `read` raises, and ValueError where none are kept, the file is not the receipt's, or `like` does not fit.
+    """
+    expected, path = read(name, folder).get("parameters"), folder / f"{name}.npz"
+    if expected is None:
+        raise ValueError(f"no parameters are kept with the receipt of {name}. {_again(name)}")
+    content = path.read_bytes() if path.exists() else b""
+    if _sha256(content) != expected:
+        raise ValueError(f"{path.name} is missing, damaged, or of another run than its receipt. {_again(name)}")
     leaves, shape = jax.tree.flatten(like)
-    with np.load(folder / f"{name}.npz") as saved:
+    with np.load(io.BytesIO(content)) as saved:
         arrays = [saved[f"leaf_{i}"] for i in range(len(saved.files))]
     shapes = [(a.shape, jax.numpy.shape(x)) for a, x in zip(arrays, leaves)]
     if len(arrays) != len(leaves) or any(found != wanted for found, wanted in shapes):

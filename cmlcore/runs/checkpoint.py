@@ -1,0 +1,66 @@
+"""Checkpoints: where one seed of a full run stands, in one file that is replaced at once. Of this book."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cmlcore.data import archive
+
+
+class Progress(NamedTuple):
+    """Where a seed stands.
+
+    state:   all that the training carries, a pytree.
+    curve:   {name: one number a chunk}.
+    chunk:   how many chunks are done.
+    seconds: of computing so far.
+    longest: seconds of the longest chunk.
+    devices: what computed, in words, in the order of their first use.
+    """
+
+    state: Any
+    curve: dict[str, list[float]]
+    chunk: int = 0
+    seconds: float = 0.0
+    longest: float = 0.0
+    devices: tuple[str, ...] = ()
+
+
+def _is_key(leaf) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def save(path: Path, stamp: str, at: Progress) -> None:
+    """Write the checkpoint of the configuration `stamp`."""
+    leaves = [np.asarray(jax.random.key_data(x) if _is_key(x) else x) for x in jax.tree.leaves(at.state)]
+    arrays = {f"state_{i}": x for i, x in enumerate(leaves)} | {f"curve_{k}": np.array(v) for k, v in at.curve.items()}
+    # What `load` insists on comes last: where a damaged table of contents hides the end of the file, that is missed.
+    optional = {"longest": at.longest, "devices": np.array(at.devices, str)}
+    archive.write(path, optional | arrays | {"stamp": stamp, "chunk": at.chunk, "seconds": at.seconds})
+
+
+def load(path: Path, stamp: str, template) -> Progress | None:
+    """The checkpoint at `path`, or None if there is none or it belongs to another configuration.
+
+    template: a state of the same structure. Raises OSError for a file that cannot be read.
+    """
+    if not path.exists():
+        return None
+    like, shape = jax.tree.flatten(template)
+    try:
+        with np.load(path) as saved:
+            arrays = dict(saved)
+        if str(arrays["stamp"]) != stamp:
+            return None
+        leaves = [arrays[f"state_{i}"] for i in range(len(like))]
+        chunk, seconds = int(arrays["chunk"]), float(arrays["seconds"])
+    except archive.UNREADABLE as error:
+        raise OSError(f"the checkpoint {path} cannot be read ({error}). Delete it to start this seed again.") from error
+    state = [jax.random.wrap_key_data(a) if _is_key(x) else jnp.asarray(a, x.dtype) for a, x in zip(leaves, like)]
+    curve = {name.removeprefix("curve_"): list(map(float, v)) for name, v in arrays.items() if name.startswith("curve_")}
+    # These two came later: a checkpoint without them goes on all the same.
+    longest, devices = float(arrays.get("longest", 0.0)), tuple(map(str, arrays.get("devices", ())))
+    return Progress(jax.tree.unflatten(shape, state), curve, chunk, seconds, longest, devices)
