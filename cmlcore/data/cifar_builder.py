@@ -1,7 +1,7 @@
 """The official CIFAR-10 files through TensorFlow Datasets, without TensorFlow (Krizhevsky 2009).
 
-Imported only where there is something to download: importing `tensorflow_datasets` takes seconds. Size and checksum of
-the file are those that TensorFlow Datasets records for its own builder `cifar10` 3.0.2, which needs TensorFlow.
+Size and checksum of the file are those that TensorFlow Datasets records for its own builder `cifar10` 3.0.2, which
+needs TensorFlow.
 """
 
 import tarfile
@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from cmlcore.data import archive as archives
+from cmlcore.data.builder import prepared
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 FILES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
@@ -22,7 +23,6 @@ class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """The images (32, 32, 3), labels, splits and order of the stock builder."""
 
     VERSION = tfds.core.Version("3.0.2")
-    MANUAL_DOWNLOAD_INSTRUCTIONS = f"The file {URL}."
 
     def _info(self):
         return tfds.core.DatasetInfo(
@@ -57,15 +57,7 @@ def download(archive: Path) -> Path:
     """
     archives.require_network(URL)
     with tempfile.TemporaryDirectory(prefix="cmlcore-cifar-") as folder:
-        return archives.write(archive, from_builder(prepared(Path(folder))))
-
-
-def prepared(folder: Path) -> Cifar10:
-    """The builder with its data prepared under `folder`, a path, as array_record, the format that is read without TensorFlow."""
-    builder = Cifar10(data_dir=folder, file_format="array_record")
-    config = tfds.download.DownloadConfig(force_checksums_validation=True, compute_stats=tfds.download.ComputeStatsMode.SKIP)
-    builder.download_and_prepare(download_dir=folder / "downloads", download_config=config)
-    return builder
+        return archives.write(archive, from_builder(prepared(Cifar10, Path(folder))))
 
 
 def from_builder(builder: Cifar10) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """The official Omniglot files through TensorFlow Datasets, without TensorFlow (Lake et al. 2015).
 
-Imported only where there is something to download: importing `tensorflow_datasets` takes seconds. Sizes and checksums
-of the four files are those that TensorFlow Datasets records for its own Omniglot builder, which needs TensorFlow.
+Sizes and checksums of the four files are those that TensorFlow Datasets records for its own Omniglot builder, which
+needs TensorFlow.
 """
 
 import io
@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from cmlcore.data import archive as archives
+from cmlcore.data.builder import prepared
 from cmlcore.data.omniglot import DRAWERS, SIZE
 
 BASE_URL = "https://github.com/brendenlake/omniglot/raw/master/python/"
@@ -80,18 +81,7 @@ def download(archive: Path, zips: Path | None = None) -> Path:
     if zips is None:
         archives.require_network(BASE_URL + FILES["train"])
     with tempfile.TemporaryDirectory(prefix="cmlcore-omniglot-") as folder:
-        arrays = from_builder(prepared(Path(folder), zips))
-        return archives.write(archive, arrays)
-
-
-def prepared(folder: Path, zips: Path | None = None) -> Omniglot:
-    """The builder with its data prepared under `folder` as array_record, the format that is read without TensorFlow."""
-    builder = Omniglot(data_dir=folder, file_format="array_record")
-    config = tfds.download.DownloadConfig(
-        manual_dir=zips, force_checksums_validation=True, compute_stats=tfds.download.ComputeStatsMode.SKIP
-    )
-    builder.download_and_prepare(download_dir=folder / "downloads", download_config=config)
-    return builder
+        return archives.write(archive, from_builder(prepared(Omniglot, Path(folder), zips)))
 
 
 def from_builder(builder: Omniglot) -> dict[str, np.ndarray]:
