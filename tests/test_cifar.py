@@ -12,7 +12,7 @@ import pytest
 from cmlcore.data import archive as archives
 from cmlcore.data import cifar
 
-subset = next((place for place in archives.places(cifar.SUBSET) if place.is_file()), None)
+subset = archives.find(cifar.SUBSET)
 NAMES = np.array("airplane automobile bird cat deer dog frog horse ship truck".split())
 
 
@@ -36,8 +36,13 @@ def test_the_subset():
     np.testing.assert_allclose(x.std((0, 1, 2)), 1, atol=0.02)
 
 
+def test_standardized_colors_are_in_single_precision(x64):
+    assert cifar.standardized(arrays()["train_images"]).dtype == np.float32
+
+
 def test_the_whole_set_goes_first_and_is_not_mistaken(tmp_path, monkeypatch):
     monkeypatch.setenv("CML_DATA", str(tmp_path))
+    np.savez(tmp_path / cifar.SUBSET, **arrays(30))  # of a wrong checksum: it must not be read where the whole set is
     np.savez(tmp_path / cifar.WHOLE, **arrays())
     assert len(cifar.load().images) == 20
     with pytest.raises(ValueError, match="a subset of 20 \\+ 10 images, and the whole set is asked for"):

@@ -6,7 +6,7 @@ import pytest
 from cmlcore.data import archive as archives
 from cmlcore.data import mnist
 
-archive = next((place for place in archives.places(mnist.ARCHIVE) if place.is_file()), None)
+archive = archives.find(mnist.ARCHIVE)
 needs_archive = pytest.mark.skipif(archive is None, reason="no mnist.npz here (set CML_DATA)")
 
 

@@ -1,1 +1,1 @@
-"""Tasks to meta-learn: sine waves, made on the spot, and Omniglot characters, real data."""
+"""Tasks and images to learn from: made on the spot (sine waves, Gaussian worlds), or read from local archives of real data."""

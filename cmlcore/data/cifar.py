@@ -24,7 +24,7 @@ SHAPES = {
 # Of the subset's images and labels, one after the other.
 SUBSET_SHA256 = "9c935492ee1b440250dfd78d31bfda32df2af489abdcf18417a275228fa6aadc"
 # Of red, green and blue over the 50,000 training images, at 255 = 1.
-MEAN, DEVIATION = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
+MEAN, DEVIATION = np.float32([0.4914, 0.4822, 0.4465]), np.float32([0.2470, 0.2435, 0.2616])
 
 
 class Cifar(NamedTuple):
@@ -80,7 +80,7 @@ def read(archive: Path) -> Cifar:
 
 def standardized(images):
     """`(n, 32, 32, 3)` uint8 to float32 with mean 0 and standard deviation 1 in each color, over CIFAR-10's training images."""
-    return (jnp.float32(images) / 255 - jnp.array(MEAN)) / jnp.array(DEVIATION)
+    return (jnp.float32(images) / 255 - MEAN) / DEVIATION
 
 
 def _read_whole(archive: Path) -> Cifar:

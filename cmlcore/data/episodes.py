@@ -33,8 +33,8 @@ def episode(key, images, ways: int, shots: int, queries: int = 15) -> Task:
     """
     if images.ndim not in (4, 5) or images.dtype != jnp.uint8:
         raise ValueError(
-            f"images have shape {images.shape} and dtype {images.dtype}; an episode draws from (classes, drawings, "
-            "height, width) in uint8, such as load().images[split.train]."
+            f"images have shape {images.shape} and dtype {images.dtype}; an episode draws from (classes, drawings, height, "
+            "width), or the same with colors, (..., 3), in uint8: such as load().images[split.train]."
         )
     classes, drawings, *picture = images.shape
     if min(ways, shots, queries) < 1:

@@ -4,7 +4,6 @@
     digits = load_or_small()     # MNIST if it is at hand, else scikit-learn's 8x8 digits
 """
 
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,12 +47,10 @@ def load(path=None) -> Digits:
 
     Raises FileNotFoundError where there is no archive, ValueError for one that is damaged.
     """
-    places = archives.places(ARCHIVE, path)
-    for place in places:
-        if place.is_file():
-            return read(place)
+    if found := archives.find(ARCHIVE, path):
+        return read(found)
     raise FileNotFoundError(
-        f"no MNIST archive at {' or '.join(map(str, places))}. Put {ARCHIVE}, with the arrays {', '.join(SHAPES)}, into a "
+        f"no MNIST archive at {' or '.join(map(str, archives.places(ARCHIVE, path)))}. Put {ARCHIVE}, with the arrays {', '.join(SHAPES)}, into a "
         "folder and set the environment variable CML_DATA to it, or pass load(path). small() needs no archive."
     )
 
@@ -90,7 +87,7 @@ def one_hot(labels) -> np.ndarray:
 def read(archive: Path) -> Digits:
     """Read and check one archive. Raises ValueError naming what is damaged, missing or of a wrong shape."""
     arrays = archives.read(archive, SHAPES, "MNIST")
-    if _checksum(arrays.values()) != SHA256:
+    if archives.checksum(*arrays.values()) != SHA256:
         raise ValueError(f"{archive}: its contents differ from the published MNIST (wrong checksum). Copy the archive again.")
     images, labels, test_images, test_labels = arrays.values()
     flat = lambda x: np.float32(x).reshape(len(x), -1) / 255
@@ -100,10 +97,3 @@ def read(archive: Path) -> Digits:
 def _parts(images, labels, test_images, test_labels, validation: int, name: str) -> Digits:
     last = slice(-validation, None)
     return Digits(images[:-validation], labels[:-validation], images[last], labels[last], test_images, test_labels, name)
-
-
-def _checksum(arrays) -> str:
-    total = hashlib.sha256()
-    for array in arrays:
-        total.update(np.ascontiguousarray(array).tobytes())
-    return total.hexdigest()

@@ -23,6 +23,7 @@ from cmlcore.data import archive as archives
 CIFAR_ARCHIVE, MINI_ARCHIVE = "cifar_fs_subset.npz", "mini_imagenet_subset.npz"
 SPLITS = ("train", "val", "test")
 CLASSES = (64, 16, 20)
+FULL = 60_000  # images of either set
 MINI_SIZE = 84
 # CIFAR-100's names of the classes that CIFAR-FS validates and tests on; it trains on the 64 others.
 CIFAR_VALIDATION = (
@@ -69,7 +70,7 @@ def cifar_fs(path=None) -> Pictures:
     shapes = {f"{s}_images": (n, None, 32, 32, 3) for s, n in zip(SPLITS, CLASSES)}
     shapes |= {f"{s}_class_names": (n,) for s, n in zip(SPLITS, CLASSES)}
     arrays = archives.read(place, shapes, "CIFAR-FS subset")
-    return _pictures([arrays[f"{s}_images"] for s in SPLITS], [arrays[f"{s}_class_names"] for s in SPLITS], "CIFAR-FS", 60_000)
+    return _pictures([arrays[f"{s}_images"] for s in SPLITS], [arrays[f"{s}_class_names"] for s in SPLITS], "CIFAR-FS")
 
 
 def mini_imagenet(path=None) -> Pictures:
@@ -89,24 +90,22 @@ def mini_imagenet(path=None) -> Pictures:
         files = [data[start:end] for start, end in zip(offsets[:-1], offsets[1:])]
         images.append(np.stack([_decoded(io.BytesIO(file), f"{place}: {split} image {i}") for i, file in enumerate(files)]))
         images[-1] = images[-1].reshape(classes, -1, MINI_SIZE, MINI_SIZE, 3)
-    return _pictures(images, [arrays[f"{s}_wnids"] for s in SPLITS], "miniImageNet", 60_000)
+    return _pictures(images, [arrays[f"{s}_wnids"] for s in SPLITS], "miniImageNet")
 
 
 def _find(name: str, path, title: str, otherwise: str) -> Path:
-    places = archives.places(name, path)
-    for place in places:
-        if place.is_file():
-            return place
+    if found := archives.find(name, path):
+        return found
     raise FileNotFoundError(
-        f"no {title} at {' or '.join(map(str, places))}. Put {name} into a folder and set the environment variable CML_DATA to it, or pass "
+        f"no {title} at {' or '.join(map(str, archives.places(name, path)))}. Put {name} into a folder and set the environment variable CML_DATA to it, or pass "
         f"its path. {otherwise}."
     )
 
 
-def _pictures(images: Sequence[np.ndarray], classes: Sequence[Iterable], title: str, full: int) -> Pictures:
+def _pictures(images: Sequence[np.ndarray], classes: Sequence[Iterable], title: str) -> Pictures:
     """`Pictures` whose name says how much of the full set they are."""
     count = sum(i.shape[0] * i.shape[1] for i in images)
-    name = title if count == full else f"{title}, subset of {count:,} of {full:,} images"
+    name = title if count == FULL else f"{title}, subset of {count:,} of {FULL:,} images"
     return Pictures(*images, tuple(tuple(map(str, c)) for c in classes), name)
 
 
@@ -131,7 +130,8 @@ def _decoded(file, what: str) -> np.ndarray:
 def cifar_fs_tfds(data_dir=None) -> Pictures:
     """CIFAR-FS in full, 600 images of a class, from the CIFAR-100 that TensorFlow Datasets has prepared under `data_dir` as array_record.
 
-    The training and test parts of CIFAR-100 are pooled, (64, 600, 32, 32, 3) to train on. Raises ImportError without TensorFlow Datasets, FileNotFoundError where nothing is prepared.
+    The training and test parts of CIFAR-100 are pooled, (64, 600, 32, 32, 3) to train on. Raises ImportError without
+    TensorFlow Datasets, FileNotFoundError where nothing is prepared.
     """
     try:
         import tensorflow_datasets as tfds
@@ -158,7 +158,7 @@ def cifar_fs_of(examples: Iterable[dict], names: Sequence[str]) -> Pictures:
         by_class.setdefault(names[int(example["label"])], []).append(np.asarray(example["image"]))
     train = [name for name in names if name not in (*CIFAR_VALIDATION, *CIFAR_TEST)]
     splits = [train, CIFAR_VALIDATION, CIFAR_TEST]
-    return _pictures([_stacked(by_class, split) for split in splits], splits, "CIFAR-FS", 60_000)
+    return _pictures([_stacked(by_class, split) for split in splits], splits, "CIFAR-FS")
 
 
 def mini_imagenet_files(folder) -> Pictures:
@@ -177,7 +177,7 @@ def mini_imagenet_files(folder) -> Pictures:
                 raise FileNotFoundError(f"{image} is in {split}.csv and not there. Unpack all images into {folder / 'images'}.")
             by_class.setdefault(row["label"], []).append(_decoded(image, str(image)))
         splits.append(by_class)
-    return _pictures([_stacked(s, list(s)) for s in splits], splits, "miniImageNet", 60_000)
+    return _pictures([_stacked(s, list(s)) for s in splits], splits, "miniImageNet")
 
 
 def _rows(path: Path) -> list[dict]:
@@ -210,7 +210,7 @@ def mini_imagenet_pickles(folder) -> Pictures:
         if not isinstance(found, dict) or not {"image_data", "class_dict"} <= found.keys():
             raise ValueError(f"{path} holds no image_data and class_dict: it is not a cache of miniImageNet.")
         splits.append({name: [found["image_data"][i] for i in rows] for name, rows in sorted(found["class_dict"].items())})
-    return _pictures([_stacked(s, list(s)) for s in splits], splits, "miniImageNet", 60_000)
+    return _pictures([_stacked(s, list(s)) for s in splits], splits, "miniImageNet")
 
 
 class _Arrays(pickle.Unpickler):
