@@ -10,11 +10,13 @@ import pytest
 from cmlcore.data import archive as archives
 from cmlcore.data import natural, omniglot
 from cmlcore.data.episodes import Examples
+from cmlcore.meta import Averaged
 from cmlcore.models.conv4 import conv4, init_conv4, transductive
-from cmlcore.models.modulated_images import channels, everything, form_logits, readout, templates
+from cmlcore.models.modulated_images import channels, everything, network_logits, readout, templates
 from cmlcore.runs import modulation_images
 from cmlcore.runs.catalog import find
-from cmlcore.runs.modulation_images import Images, Source, train_images
+from cmlcore.runs.few_shot import TEST_QUERIES
+from cmlcore.runs.modulation_images import FORMS, RULES, Images, Source, train_images
 
 KEY = jax.random.key(0)
 
@@ -82,7 +84,7 @@ def test_gains_and_shifts_are_those_of_the_channels():
     form = channels(3, 4, 16)
     theta = rough(form)
     x = jax.random.uniform(KEY, (5, 16, 16))
-    logits = form_logits(form, transductive)
+    logits = network_logits(form, transductive)
     params = {"blocks": [b | g for b, g in zip(theta.body, theta.start["gains"])], "w": theta.start["w"], "b": theta.start["b"]}
     found = jax.jit(logits)((theta.start, theta.body), Examples(x, jnp.arange(5) % 3, x))
     np.testing.assert_allclose(found, jax.jit(conv4)(params, x, x), rtol=1e-4, atol=1e-5)
@@ -93,7 +95,7 @@ def test_gains_and_shifts_are_those_of_the_channels():
 
 def small_source():
     rng = np.random.default_rng(0)
-    parts = tuple(jnp.asarray(rng.integers(0, 256, (6, 6, 16, 16, 3), np.uint8)) for _ in range(3))
+    parts = tuple(jnp.asarray(rng.integers(0, 256, (6, 16, 16, 16, 3), np.uint8)) for _ in range(3))
     return Source(lambda size: parts, natural.standardized, 3)
 
 
@@ -102,18 +104,20 @@ TINY = Images(3, 1, 2, 16, 2, 3, 2, 1, 2, 0.1, 0.9, 0.2, 0.1, 2, 2, 0.01, 1, 2, 
 
 def test_a_run_in_small_learns_what_is_slow_and_what_it_starts_from():
     """By the rule that compiles fastest; the contrastive one is traced below."""
-    training = train_images(TINY, small_source(), templates, modulation_images.RULES["first-order"])
+    training = train_images(TINY, small_source(), FORMS["templates"], RULES["first-order"])
     before = training.start(0)
     after, info = training.advance(before)
     assert set(info) == {"outer_loss", "grad_norm", "validation"} and all(np.isfinite(float(v)) for v in info.values())
-    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before.theta, after.theta)
+    moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before.mean, after.mean)
     assert all(jax.tree.leaves(moved)), "the bank, gains and shifts, and the start"
+    same = jax.tree.map(lambda a, b: bool(jnp.all(a == b)), after.mean, after.state.theta)
+    assert all(jax.tree.leaves(same)), "no average: what is tested is theta itself"
     assert training.chunks == 2
 
 
 def available(name):
     archive = {"omniglot": omniglot.ARCHIVE, "cifar": natural.CIFAR_ARCHIVE, "mini": natural.MINI_ARCHIVE}[name.split("-")[1]]
-    return any(place.is_file() for place in archives.places(archive))
+    return archives.find(archive) is not None
 
 
 @pytest.mark.parametrize("experiment", modulation_images.EXPERIMENTS, ids=lambda e: e.name)
@@ -122,7 +126,7 @@ def test_every_run_on_images_has_images_enough(experiment):
         pytest.skip("its archive is not here (set CML_DATA)")
     s = experiment.settings
     for classes, images in (part.shape[:2] for part in experiment.build.keywords["source"].images(s.size)):
-        assert classes >= s.ways and images >= s.shots + max(s.queries, modulation_images.TEST_QUERIES)
+        assert classes >= s.ways and images >= s.shots + max(s.queries, TEST_QUERIES)
     assert s.outer_steps % s.chunk == 0 and ("GPU" in experiment.cost or s.size == 16)
 
 
@@ -144,7 +148,10 @@ def test_a_run_fits_together(name):
 
 def test_settings_that_cannot_work_say_so():
     with pytest.raises(ValueError, match="outer_steps is 2, which chunks of 3 do not fill"):
-        train_images(TINY._replace(chunk=3), small_source(), channels, None)
+        train_images(TINY._replace(chunk=3), small_source(), FORMS["channels"], RULES["cml"])
+    few = small_source()._replace(images=lambda size: [part[:, :15] for part in small_source().images(size)])
+    with pytest.raises(ValueError, match="1 shots and 15 queries need 16 drawings of a class, and there are 15"):
+        train_images(TINY, few, FORMS["channels"], RULES["cml"]).test(0, Averaged(None, None))
     with pytest.raises(ValueError, match="size is 5.*8 pixels.*whole fraction"):
         modulation_images._shrunk(np.zeros((1, 1, 8, 8, 3), np.uint8), 5)
     half = modulation_images._shrunk(np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4, 1).repeat(3, -1), 2)

@@ -16,6 +16,7 @@ from cmlcore.runs.characters import (
     train_reptile,
     train_scratch,
     train_symmetric,
+    train_symmetric_carried,
 )
 from cmlcore.runs.experiment import Experiment
 
@@ -25,12 +26,12 @@ SEEDS = (0, 1, 2)
 ASSUMED_RATE = 2e13  # operations a second that a waiting run's hours are reckoned with
 
 
-def operations(settings: Characters, passes: float) -> float:
+def operations(settings, passes: float, colors: int = 1) -> float:
     """Operations of a training, a number: products of the convolutions alone, a backward pass counted as two forward ones.
 
-    passes: forward-and-backward passes of one image that a task takes.
+    passes: forward-and-backward passes of one image, of so many colors, that a task takes.
     """
-    channels = [1, *[settings.filters] * 3]
+    channels = [colors, *[settings.filters] * 3]
     forward = sum(2 * 9 * n * settings.filters * (settings.size // 2**k) ** 2 for k, n in enumerate(channels))
     return 3 * forward * passes * settings.tasks * settings.outer_steps
 
@@ -39,6 +40,7 @@ def operations(settings: Characters, passes: float) -> float:
 PASSES = {
     train_one_sided: lambda s, n, q: s.free_steps * n + s.nudged_steps * (n + q),
     train_symmetric: lambda s, n, q: s.free_steps * n + 2 * s.nudged_steps * (n + q),
+    train_symmetric_carried: lambda s, n, q: s.free_steps * n + 2 * s.nudged_steps * (n + q),
     train_matched: lambda s, n, q: s.free_steps * n + s.nudged_steps * (2 * n + q),
     train_maml: lambda s, n, q: 3 * s.free_steps * n + q,
     train_first_order: lambda s, n, q: s.free_steps * n + q,
@@ -48,12 +50,12 @@ PASSES = {
 }
 
 
-def _waiting(build, settings: Characters) -> str:
-    """What a run that waits for a GPU would cost."""
+def waiting(build, settings, colors: int = 1) -> str:
+    """What a run that waits for a GPU would cost, in words; settings of either kind, `Characters` or `Images`."""
     if build not in PASSES:
         return "waits for a GPU with the others; minutes a seed"
     n, q = settings.ways * settings.shots, settings.ways * settings.queries
-    count = operations(settings, PASSES[build](settings, n, q))
+    count = operations(settings, PASSES[build](settings, n, q), colors)
     hours = count / ASSUMED_RATE / 3600
     return f"waits for a GPU: about {count:.0e} operations a seed, {hours:.1f} hours at {ASSUMED_RATE / 1e12:.0f} TFLOP/s"
 
@@ -62,21 +64,21 @@ def _figure(percent: float, plus_minus: float, source: str = TALK) -> dict:
     return {"value": percent / 100, "plus_minus": plus_minus / 100, "source": source}
 
 
-def _full(episode_name: str, label: str, build, about: str, figure: dict | None, **settings) -> Experiment:
-    ways, shots = (int(part) for part in episode_name.removesuffix("s").split("w"))
+def _full(exam: tuple[int, int], label: str, build, about: str, figure: dict | None, **settings) -> Experiment:
+    ways, shots = exam
     chosen = Characters(ways, shots, **settings)
-    name, kind = f"omniglot-{episode_name}-{label}", f"{ways}-way, {shots}-shot, {chosen.normalization} normalization"
-    return Experiment(name, f"Characters, {kind}: {about}", chosen, build, SEEDS, RIGHT, figure, _waiting(build, chosen))
+    name, kind = f"omniglot-{ways}w{shots}s-{label}", f"{ways}-way, {shots}-shot, {chosen.normalization} normalization"
+    return Experiment(name, f"Characters, {kind}: {about}", chosen, build, SEEDS, RIGHT, figure, waiting(build, chosen))
 
 
 # As published: SGD with Nesterov's momentum, 30 epochs of 125 outer steps, the average from the sixth epoch on.
 PUBLISHED = dict(free_steps=200, test_steps=200, rate=0.01, momentum=0.9, outer_rate=0.01, outer_steps=3750, average_after=625)
 # wd_fast / 2, the nudge and its steps, tasks, and where the published rate was halved, as the published commands have them.
 CML = {
-    "5w1s": dict(pull=0.25, beta=0.1, nudged_steps=100, tasks=32),
-    "5w5s": dict(pull=0.05, beta=0.1, nudged_steps=100, tasks=32),
-    "20w1s": dict(pull=0.25, beta=0.03, nudged_steps=100, tasks=16, halve_every=625),
-    "20w5s": dict(pull=0.125, beta=0.1, nudged_steps=200, tasks=16),
+    (5, 1): dict(pull=0.25, beta=0.1, nudged_steps=100, tasks=32),
+    (5, 5): dict(pull=0.05, beta=0.1, nudged_steps=100, tasks=32),
+    (20, 1): dict(pull=0.25, beta=0.03, nudged_steps=100, tasks=16, halve_every=625),
+    (20, 5): dict(pull=0.125, beta=0.1, nudged_steps=200, tasks=16),
 }
 # MAML's published 20-way settings. iMAML's steps, lambda = 2, products and rates; its number of Newton steps and damping are this book's.
 # Reptile: its steps and tasks; full-batch gradient descent at MAML's rate where the authors have Adam on mini-batches.
@@ -84,42 +86,42 @@ MAML = dict(free_steps=5, test_steps=5, rate=0.1, outer_steps=60_000, tasks=16, 
 IMAML = dict(pull=1.0, products=5, rate=0.1, outer_steps=20_000, tasks=32, outer_rate=0.001, average_after=16_000, chunk=500)
 REPTILE = dict(free_steps=10, test_steps=50, rate=0.1, outer_steps=100_000, tasks=5, outer_rate=1.0, average_after=90_000, chunk=1000)
 TALK_FIGURES = {
-    "cml": {"20w1s": (94.16, 0.12), "20w5s": (98.06, 0.26)},
-    "maml": {"20w1s": (95.8, 0.3), "20w5s": (98.9, 0.2)},
-    "first-order": {"20w1s": (89.4, 0.5), "20w5s": (97.9, 0.1)},
-    "reptile": {"20w1s": (89.43, 0.14), "20w5s": (97.12, 0.32)},
-    "imaml-gd": {"20w1s": (94.46, 0.42), "20w5s": (98.69, 0.1)},
-    "imaml-hf": {"20w1s": (96.18, 0.36), "20w5s": (99.14, 0.1)},
+    "cml": {(20, 1): (94.16, 0.12), (20, 5): (98.06, 0.26)},
+    "maml": {(20, 1): (95.8, 0.3), (20, 5): (98.9, 0.2)},
+    "first-order": {(20, 1): (89.4, 0.5), (20, 5): (97.9, 0.1)},
+    "reptile": {(20, 1): (89.43, 0.14), (20, 5): (97.12, 0.32)},
+    "imaml-gd": {(20, 1): (94.46, 0.42), (20, 5): (98.69, 0.1)},
+    "imaml-hf": {(20, 1): (96.18, 0.36), (20, 5): (99.14, 0.1)},
 }
 
 
-def _talk(label: str, episode_name: str) -> dict | None:
-    found = TALK_FIGURES.get(label, {}).get(episode_name)
+def _talk(label: str, exam: tuple[int, int]) -> dict | None:
+    found = TALK_FIGURES.get(label, {}).get(exam)
     return found and _figure(*found)
 
 
-def _rivals(episode_name: str) -> list[Experiment]:
+def _rivals(exam: tuple[int, int]) -> list[Experiment]:
     """The other methods' full runs on 20 ways."""
     rows = [
         ("maml", train_maml, "MAML, backpropagation through five inner steps.", MAML),
         ("first-order", train_first_order, "MAML without second derivatives.", MAML),
-        ("reptile", train_reptile, "Reptile on ten drawings of each character.", REPTILE | dict(queries=10 - CML_SHOTS[episode_name])),
+        ("reptile", train_reptile, "Reptile on ten drawings of each character.", REPTILE | dict(queries=10 - exam[1])),
         ("imaml-gd", train_imaml_gd, "implicit MAML, gradient descent inside.", IMAML | dict(free_steps=25, test_steps=25, damping=1.0)),
         ("imaml-hf", train_imaml_hf, "implicit MAML, Hessian-free inside.", IMAML | dict(free_steps=3, test_steps=3, damping=1.0)),
         ("scratch", train_scratch, "training from scratch, no meta-learning.", dict(free_steps=0, test_steps=200, rate=0.01, momentum=0.9)),
     ]
-    return [_full(episode_name, label, build, about, _talk(label, episode_name), **s) for label, build, about, s in rows]
+    return [_full(exam, label, build, about, _talk(label, exam), **s) for label, build, about, s in rows]
 
 
-CML_SHOTS = {"20w1s": 1, "20w5s": 5}
 AS_PUBLISHED = "the contrastive rule nudged to either side, as published."
 EXPERIMENTS = (
-    *[_full(name, "cml", train_symmetric, AS_PUBLISHED, _talk("cml", name), **PUBLISHED | own) for name, own in CML.items()],
-    _full("20w1s", "cml-vinyals", train_symmetric, AS_PUBLISHED[:-1] + ", on the other split.", None, split="vinyals", **PUBLISHED | CML["20w1s"]),
-    _full("20w1s", "one-sided", train_one_sided, "the contrastive rule, the free phase's end as reference.", None, **PUBLISHED | CML["20w1s"]),
-    _full("20w1s", "matched", train_matched, "the contrastive rule with a matched control.", None, **PUBLISHED | CML["20w1s"]),
-    *_rivals("20w1s"),
-    *_rivals("20w5s"),
+    *[_full(exam, "cml", train_symmetric, AS_PUBLISHED, _talk("cml", exam), **PUBLISHED | own) for exam, own in CML.items()],
+    _full((20, 1), "cml-vinyals", train_symmetric, AS_PUBLISHED[:-1] + ", on the other split.", None, split="vinyals", **PUBLISHED | CML[20, 1]),
+    _full((20, 1), "one-sided", train_one_sided, "the contrastive rule, the free phase's end as reference.", None, **PUBLISHED | CML[20, 1]),
+    _full((20, 1), "matched", train_matched, "the contrastive rule with a matched control.", None, **PUBLISHED | CML[20, 1]),
+    _full((20, 1), "carried", train_symmetric_carried, AS_PUBLISHED[:-1] + " for larger images: momentum outlives a phase.", None, **PUBLISHED | CML[20, 1]),
+    *_rivals((20, 1)),
+    *_rivals((20, 5)),
 )
 
 # Small runs, which a laptop does: 16 x 16 pixels, a quarter of the width, 1,600 episodes for every method.

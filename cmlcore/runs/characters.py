@@ -4,36 +4,31 @@ Methods differ in their estimator and inner problem alone. The published pull is
 so `pull = wd / 2`, and iMAML's lambda / 2 is `pull` as well.
 """
 
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.custom_batching import sequential_vmap
 
 from cmlcore.bilevel import Problem, Task
 from cmlcore.carried import carried, carrying
 from cmlcore.contrastive import contrastive, matched, symmetric
 from cmlcore.data import omniglot
-from cmlcore.data.episodes import Examples, episode
-from cmlcore.estimate import MetaGradient
+from cmlcore.data.episodes import episode
 from cmlcore.first_order import first_order, reptile
 from cmlcore.implicit import cg, damped, implicit
-from cmlcore.meta import Averaged, averaged, evaluate, meta_start, meta_step, meta_steps
 from cmlcore.models.conv4 import accuracy, conv4, cross_entropy, from_support, init_conv4, transductive, unnormalized
 from cmlcore.models.synapse import fixed_pull
+from cmlcore.runs import few_shot
 from cmlcore.runs.experiment import Training
+from cmlcore.runs.few_shot import TEST, TEST_QUERIES
 from cmlcore.solve import Repeated, newton, optimizer
 from cmlcore.unroll import unrolled
 
 NORMALIZATIONS = {"transductive": transductive, "from_support": from_support, "unnormalized": unnormalized}
 SPLITS = {"background": omniglot.background_evaluation, "vinyals": omniglot.vinyals}
-# Keys of the episodes that choices are made on, and of those that are touched once, by the final test.
-VALIDATION, TEST = 12345, 54321
-TEST_QUERIES = 15  # of each character, as published
-AT_ONCE = 50  # episodes of a test that an accelerator learns side by side
 
 
 class Characters(NamedTuple):
@@ -125,32 +120,10 @@ def hessian_free(settings: Characters, steps: int) -> Repeated:
 # --- The outer loop and the test that all rows share ------------------------------------------------------------------
 
 
-def in_turn(estimator: MetaGradient) -> MetaGradient:
-    """On a CPU, the tasks of a meta-batch one after the other, whose products are fastest so; without diagnostics, which cost gradients."""
-
-    def lean(problem, theta, task, key=None):
-        return estimator(problem, theta, task, key)._replace(info={})
-
-    if jax.default_backend() != "cpu":
-        return lean
-    return lambda problem, theta, task, key=None: sequential_vmap(lambda th, one: lean(problem, th, one))(theta, task)
-
-
-def examination(settings: Characters, learner: Repeated):
-    """`(theta, images, key_number, episodes) -> (episodes,)`, the share of queries named right in each episode after learning its support."""
-    right = accuracy(network(settings))
-    problem = synapses(settings)
-
-    def one(theta, images, key):
-        task = jax.tree.map(lambda x: x[None], episode(key, images, settings.ways, settings.shots, TEST_QUERIES))
-        return evaluate(problem, learner, theta, task, lambda phi, theta, query: right(phi, query))[0]
-
-    @jax.jit
-    def all_of(theta, images, keys):
-        at_once = None if jax.default_backend() == "cpu" else min(AT_ONCE, len(keys))
-        return jax.lax.map(lambda key: one(theta, images, key), keys, batch_size=at_once)
-
-    return lambda theta, images, number, count: all_of(theta, images, jax.random.split(jax.random.key(number), count))
+def right(settings: Characters):
+    """`(phi, theta, query) ->` the share of queries that are named right, a scalar."""
+    score = accuracy(network(settings))
+    return lambda phi, theta, query: score(phi, query)
 
 
 def omega(settings: Characters, seed: int) -> dict:
@@ -159,42 +132,13 @@ def omega(settings: Characters, seed: int) -> dict:
     return init(jax.random.key(2 * seed), settings.ways, settings.filters, settings.size)
 
 
-def meta_training(settings: Characters, estimator, learner, problem=None, outer=None, arrange=lambda task: task) -> Training:
-    """Meta-training with `estimator`, and tests with `learner`, both of the mean of theta.
-
-    problem: what the estimator sees, `synapses(settings)` if None. outer: the outer optimizer, Adam if None.
-    arrange: what is done to a training episode before the estimator sees it.
-    Raises ValueError where the outer steps do not fill the chunks.
-    """
-    if settings.outer_steps % settings.chunk:
-        raise ValueError(f"outer_steps is {settings.outer_steps}, which chunks of {settings.chunk} do not fill.")
-    images = drawings(settings.split, settings.size)
-    problem = problem or synapses(settings)
+def meta_training(settings: Characters, estimator, learner, outer=None, **arranged) -> Training:
+    """Meta-training with `estimator`, and tests with `learner`; outer: the outer optimizer, Adam if None; see `few_shot.meta_training`."""
     outer = outer or optax.adam(optax.exponential_decay(settings.outer_rate, settings.halve_every, 0.5, staircase=True))
-    exam = examination(settings, learner)
-
-    @jax.jit  # the images are an argument: a constant of their size would be compiled in
-    def learn(state, images):
-        draw = lambda key: arrange(episode(key, images, settings.ways, settings.shots, settings.queries))
-        step = meta_step(problem, in_turn(estimator), outer, draw, settings.tasks)
-        return meta_steps(averaged(step, settings.average_after), settings.chunk)(state)
-
-    def start(seed):
-        theta = omega(settings, seed)
-        return Averaged(meta_start(theta, outer, jax.random.key(2 * seed + 1)), theta)
-
-    def advance(state):
-        state, info = learn(state, images.train)
-        held_out = exam(state.mean, images.validation, VALIDATION, settings.validation_episodes)
-        return state, {"outer_loss": jnp.mean(info.value), "grad_norm": jnp.mean(info.grad_norm), "validation": jnp.mean(held_out)}
-
-    return Training(
-        start=start,
-        advance=advance,
-        chunks=settings.outer_steps // settings.chunk,
-        test=lambda seed, state: {"accuracy": exam(state.mean, images.test, TEST, settings.test_episodes)},
-        keep=lambda state: state.mean,
-    )
+    return few_shot.meta_training(
+        settings, partial(drawings, settings.split, settings.size), partial(omega, settings), synapses(settings), estimator, learner,
+        right(settings), outer, settings.average_after, **arranged,
+    )  # fmt: skip
 
 
 # --- The methods ------------------------------------------------------------------------------------------------------
@@ -219,7 +163,7 @@ def train_symmetric_carried(settings: Characters) -> Training:
     """The same, both nudged phases starting with the momentum that the free phase ended with."""
     free, nudged = descent(settings, settings.free_steps), descent(settings, settings.nudged_steps)
     rule = symmetric(carried(free), carried(nudged), settings.beta)
-    return meta_training(settings, rule, descent(settings, settings.test_steps), carrying(synapses(settings), free))
+    return meta_training(settings, lambda problem, *given: rule(carrying(problem, free), *given), descent(settings, settings.test_steps))
 
 
 def train_matched(settings: Characters) -> Training:
@@ -241,14 +185,12 @@ def train_reptile(settings: Characters) -> Training:
     """Reptile, on all drawings of an episode; outer plain steps whose rate, a fraction of the way, falls linearly to zero."""
 
     def all_to_learn(task):
-        pool = lambda name: jnp.concatenate([getattr(task.support, name), getattr(task.query, name)])
-        images = pool("images")
-        return Task(Examples(images, pool("labels"), images), task.query)
+        pool = jax.tree.map(lambda *parts: jnp.concatenate(parts), *task)
+        return Task(pool._replace(support=pool.images), task.query)
 
     outer = optax.sgd(optax.linear_schedule(settings.outer_rate, 0.0, settings.outer_steps))
-    learners = (descent(settings, steps) for steps in (settings.free_steps, settings.test_steps))
-    estimator, learner = next(learners), next(learners)
-    return meta_training(settings, reptile(estimator), learner, outer=outer, arrange=all_to_learn)
+    learner = descent(settings, settings.test_steps)
+    return meta_training(settings, reptile(descent(settings, settings.free_steps)), learner, outer, arrange=all_to_learn)
 
 
 def _imaml(learner, settings: Characters) -> Training:
@@ -268,7 +210,8 @@ def train_imaml_hf(settings: Characters) -> Training:
 
 def train_scratch(settings: Characters) -> Training:
     """No meta-learning: each test episode is learned from the seed's random parameters."""
-    images, exam = drawings(settings.split, settings.size), examination(settings, descent(settings, settings.test_steps))
+    images, learner = drawings(settings.split, settings.size), descent(settings, settings.test_steps)
+    exam = few_shot.examination(settings, synapses(settings), learner, right(settings))
     return Training(
         start=lambda seed: omega(settings, seed),
         advance=lambda state: (state, {}),
