@@ -1,9 +1,9 @@
 """Keeps the book's notebooks executed: `python -m cmlcore.notebooks` runs those that are out of date.
 
 A notebook is committed with its outputs, and with a stamp in its metadata: a hash of its code cells, of its outputs, of
-every `cmlcore` module that its code reaches (found by following the imports, nothing is run), and of every receipt that
-a cell names. A stamp that no longer fits means that the outputs may be wrong. Prose, comments and docstrings of modules
-are not covered: to mend a sentence executes nothing.
+every `cmlcore` module that its code reaches (found by following the imports, nothing is run), and of every full experiment
+that a cell names, with its receipt. A stamp that no longer fits means that the outputs may be wrong. Prose, comments and
+docstrings of modules are not covered: to mend a sentence executes nothing.
 """
 
 import argparse
@@ -30,7 +30,7 @@ PACKAGE = ROOT / "cmlcore"
 RECEIPTS = PACKAGE / "runs" / "receipts"
 OUTPUT_LIMIT = 300_000  # bytes of stored outputs a notebook
 CHECK_TAG = "nbval-check-output"
-CATALOG = "cmlcore.runs.catalog"  # names every experiment; what a chapter has of it is in its receipts, which have a stamp of their own
+RUNS, CATALOG = "cmlcore.runs", "cmlcore.runs.catalog"  # the catalog imports every experiment; a chapter depends on those it names
 ANSI = r"\x1b\[[0-9;]*m"  # colors for a terminal
 
 
@@ -82,15 +82,34 @@ def reached(sources: Iterable[str]) -> set[Path]:
     return seen
 
 
+def strings(sources: Iterable[str]) -> set[str]:
+    """Every string that stands in the sources."""
+    nodes = (node for source in sources for node in ast.walk(ast.parse(source)))
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
 def receipts_named(sources: Iterable[str]) -> set[Path]:
     """The files of receipts whose name stands in the sources as a string."""
-    strings = {
-        node.value
-        for source in sources
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    return {file for file in RECEIPTS.glob("*.*") if file.stem in strings}
+    named = strings(sources)
+    return {file for file in RECEIPTS.glob("*.*") if file.stem in named}
+
+
+def experiments_named(sources: list[str]) -> dict[str, str]:
+    """A digest of each experiment whose name stands in the sources as a string, run or not; of all where `CATALOG` does.
+
+    It covers what a chapter can print of an experiment: all but how it computes, which its receipt stands for.
+    """
+    if not any(RUNS in imported(source) for source in sources):
+        return {}
+    from cmlcore.runs import catalog  # imports JAX, which takes seconds
+
+    told = {}
+    for experiment in catalog.CATALOG:
+        plain = experiment._replace(settings=experiment.settings._asdict(), build=None)
+        told[experiment.name] = digest(json.dumps(plain, sort_keys=True))
+    if any(re.search(r"\bCATALOG\b", source) for source in sources):
+        return {"all experiments": digest(json.dumps(told))}
+    return {f"experiment {name}": told[name] for name in sorted(strings(sources) & told.keys())}
 
 
 def digest(content: str | bytes) -> str:
@@ -119,14 +138,14 @@ def meaning(file: Path) -> bytes:
 
 
 def stamp(nb) -> dict[str, str]:
-    """What the stored outputs were made from: a hash each of the code, the outputs, and every file that the code reaches."""
+    """What the stored outputs were made from: a hash each of the code, the outputs, the experiments and files that the code reaches."""
     cells = [cell for cell in nb.cells if cell.cell_type == "code"]
     code = code_of(nb)
     files = reached(code) | receipts_named(code)
     return {
         "code": digest(json.dumps([cell.source for cell in cells])),
         "outputs": digest(json.dumps([cell.outputs for cell in cells], sort_keys=True)),
-    } | {str(file.relative_to(ROOT)): digest(meaning(file)) for file in sorted(files)}
+    } | experiments_named(code) | {str(file.relative_to(ROOT)): digest(meaning(file)) for file in sorted(files)}
 
 
 def changes(nb) -> list[str]:

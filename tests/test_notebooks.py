@@ -134,6 +134,56 @@ def test_a_named_receipt_is_covered(tmp_path, monkeypatch):
     assert notebooks.receipts_named(['receipts.read("sine")']) == {tmp_path / "sine.json"}
 
 
+RUNS = "from cmlcore.runs.catalog import find, CATALOG as EVERY\n"
+
+
+def changed(monkeypatch, **fields):
+    """The catalog with other words or numbers on `sine-maml`."""
+    from cmlcore.runs import catalog
+
+    other = tuple(e._replace(**fields) if e.name == "sine-maml" else e for e in catalog.CATALOG)
+    monkeypatch.setattr(catalog, "CATALOG", other)
+
+
+@pytest.mark.parametrize("fields", [{"figure": None}, {"cost": "a day"}, {"about": "Other words."}, {"revision": 2}, {"seeds": (0,)}])
+def test_a_changed_experiment_is_noticed_where_it_is_named(monkeypatch, fields):
+    source = RUNS.replace(", CATALOG as EVERY", "") + 'find("sine-maml"), find("sine-scratch")'
+    before = notebooks.experiments_named([source])
+    assert before.keys() == {"experiment sine-maml", "experiment sine-scratch"}
+    changed(monkeypatch, **fields)
+    after = notebooks.experiments_named([source])
+    assert [name for name in before if before[name] != after[name]] == ["experiment sine-maml"]
+
+
+def test_an_experiment_that_waits_for_its_run_is_covered():
+    from cmlcore.runs import catalog
+
+    waiting = next(e.name for e in catalog.CATALOG if not (notebooks.RECEIPTS / f"{e.name}.json").exists())
+    assert notebooks.experiments_named([f"from cmlcore.runs import tables\ntables.comparison({{'row': {waiting!r}}})"])
+
+
+def test_who_reads_the_whole_catalog_depends_on_all_of_it(monkeypatch):
+    before = notebooks.experiments_named([RUNS + "[e.cost for e in EVERY]"])
+    changed(monkeypatch, cost="a day")
+    assert before.keys() == {"all experiments"} and notebooks.experiments_named([RUNS]) != before
+
+
+def test_the_digest_of_an_experiment_is_the_same_everywhere(monkeypatch):
+    """Whatever Python and JAX this runs with."""
+    from cmlcore.runs import catalog
+    from cmlcore.runs.sine import Scratch
+
+    figure = {"value": 1.999, "plus_minus": 3.5, "source": "a talk"}
+    one = catalog.Experiment("one", "A row.", Scratch(1000, 1e-5), print, (0, 1), ("error", "±"), figure, f"{1234.5:.0e} operations")
+    monkeypatch.setattr(catalog, "CATALOG", (one,))
+    assert notebooks.experiments_named(["import cmlcore.runs\n'one'"]) == {"experiment one": "53f283207473ab64"}
+
+
+def test_who_reads_no_experiment_waits_for_none():
+    code = "import sys; from cmlcore import notebooks; notebooks.stamp(notebooks.tidy(notebooks.nbformat.v4.new_notebook())); sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 # ---- executing ------------------------------------------------------------------------------------------------------
 
 
