@@ -29,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "cmlcore"
 RECEIPTS = PACKAGE / "runs" / "receipts"
 OUTPUT_LIMIT = 300_000  # bytes of stored outputs a notebook
+DIGITS_LIMIT = 4  # significant, of a decimal in an output; further ones differ between machines
 CHECK_TAG = "nbval-check-output"
 RUNS, CATALOG = "cmlcore.runs", "cmlcore.runs.catalog"  # the catalog imports every experiment; a chapter depends on those it names
 ANSI = r"\x1b\[[0-9;]*m"  # colors for a terminal
@@ -202,8 +203,22 @@ def machine_traces() -> dict[str, str]:
     }
 
 
+# Not a version (0.10.2), not an identifier of a publication (10.1000/182, arXiv:2207.01332).
+DECIMAL = re.compile(r"(?<![\w.:/])\d+\.\d+(?![\w.]*\d|/\w)")
+
+
+def too_long(output) -> str | None:
+    """The first decimal of a printed, plain or Markdown output that has more than `DIGITS_LIMIT` significant digits."""
+    texts = output.get("text", ""), *(output.get("data", {}).get(kind, "") for kind in ("text/plain", "text/markdown"))
+    found = (number for text in texts for number in DECIMAL.findall(text))
+    return next((number for number in found if len(number.replace(".", "").lstrip("0")) > DIGITS_LIMIT), None)
+
+
 def require_clean(nb, name: str) -> None:
-    """Raise `Unclean` for outputs that are too large, are errors or warnings, or carry traces of this machine."""
+    """Raise `Unclean` for outputs that are too large, are errors or warnings, or carry traces of this machine.
+
+    Digits that differ between machines are such traces; a cell whose output is checked against them may show more.
+    """
     size = 0
     for number, cell in enumerate(nb.cells):
         for output in cell.get("outputs", []):
@@ -217,6 +232,8 @@ def require_clean(nb, name: str) -> None:
             for pattern, what in machine_traces().items():
                 if found := re.search(pattern, text):
                     raise Unclean(f"{where} shows {what}, {found.group()!r}. Print what a reader can use instead.")
+            if CHECK_TAG not in cell.metadata.get("tags", []) and (number := too_long(output)):
+                raise Unclean(f"{where} shows {number}. Print at most {DIGITS_LIMIT} significant digits ({float(number):.{DIGITS_LIMIT}g}).")
     if size > OUTPUT_LIMIT:
         raise Unclean(f"{name} stores {size / 1e3:.0f} kB of outputs; {OUTPUT_LIMIT / 1e3:.0f} kB is the limit. Show less.")
 

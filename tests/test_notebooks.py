@@ -184,6 +184,26 @@ def test_who_reads_no_experiment_waits_for_none():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+@pytest.mark.parametrize("fine", ["0.00001234 and 1234567", "jax 0.10.2", "doi 10.1162/1976", "arXiv:2207.01332", "1.235e-12", "12.5 %. 3"])
+def test_numbers_that_may_be_shown(fine):
+    assert notebooks.too_long({"text": fine}) is None
+
+
+@pytest.mark.parametrize("long", ["is 1.23456.", "[-0.98039216, 2]", "1.23456e-05", "123.45%", "| 2.7778 |"])
+@pytest.mark.parametrize("shown", [lambda text: {"text": text}, lambda text: {"data": {"text/markdown": text}}])
+def test_numbers_that_are_too_long(long, shown):
+    assert notebooks.too_long(shown(long))
+
+
+def test_a_checked_cell_may_show_more():
+    nb = notebook("print(2 / 3)")
+    nb.cells[-1].outputs = [nbformat.v4.new_output("stream", text="0.6666666666666666\n")]
+    with pytest.raises(notebooks.Unclean, match="0.6667"):
+        notebooks.require_clean(nb, "it")
+    nb.cells[-1].metadata["tags"] = [notebooks.CHECK_TAG]
+    notebooks.require_clean(nb, "it")
+
+
 # ---- executing ------------------------------------------------------------------------------------------------------
 
 
@@ -207,6 +227,7 @@ def test_a_failing_cell_leaves_the_file_alone(tmp_path):
         ("import warnings\nwarnings.warn('old')", "error stream"),
         ("import sys\nprint(sys.prefix + '/lib')", "a path of this machine"),
         ("print(object())", "a memory address"),
+        ("10 / 9", r"shows 1.1111111111111112. Print at most 4 significant digits (1.111)"),
     ],
 )
 def test_outputs_that_do_not_belong_in_a_book_are_refused(tmp_path, source, complaint, capsys):
