@@ -15,7 +15,7 @@ import numpy as np
 from cmlcore import trees
 from cmlcore.bilevel import Diverged, Problem, Task, Theta
 from cmlcore.count import Counts, counts
-from cmlcore.diagnostics import compiled_memory, memory
+from cmlcore.diagnostics import compiled_memory, memory, seconds
 from cmlcore.estimate import MetaGradient, check_phases
 from cmlcore.solve import Repeated, Solver
 
@@ -57,16 +57,10 @@ def _row(name, problem, estimator, theta, task, exact, key, repeats) -> Row:
         grad = check_phases(run(theta, task)).grad
     except Diverged as error:
         raise Diverged(f"{name}: {error}") from error
-    seconds = float(np.median([_timed(run, theta, task) for _ in range(repeats)]))
+    median = float(np.median(seconds(run, theta, task, repeats=repeats)))
     error, cosine = float(trees.relative_error(grad, exact)), float(trees.cosine(grad, exact))
     asked = counts(estimator, problem, theta, task, key)
-    return Row(error, cosine, asked, compiled_memory(run).temporary, seconds, compile_seconds)
-
-
-def _timed(run, *arguments) -> float:
-    begin = time.perf_counter()
-    jax.block_until_ready(run(*arguments))
-    return time.perf_counter() - begin
+    return Row(error, cosine, asked, compiled_memory(run).temporary, median, compile_seconds)
 
 
 def errors_over_steps(

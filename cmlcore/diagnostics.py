@@ -3,6 +3,7 @@
 Definitions are this book's own. Everything is returned, nothing printed.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -104,6 +105,17 @@ def compiled_memory(run: jax.stages.Compiled) -> Memory:
     if analysis is None:
         raise RuntimeError(f"the {jax.default_backend()} backend reports no memory analysis; ask on the CPU (JAX_PLATFORMS=cpu).")
     return Memory(analysis.temp_size_in_bytes, analysis.argument_size_in_bytes, analysis.output_size_in_bytes)
+
+
+def seconds(run: Callable, *args, repeats: int) -> list[float]:
+    """The time of each of `repeats` calls of `run(*args)`, compiled before, arguments of any shape; each call is waited for."""
+
+    def once():
+        begin = time.perf_counter()
+        jax.block_until_ready(run(*args))
+        return time.perf_counter() - begin
+
+    return [once() for _ in range(repeats)]
 
 
 class Blind(NamedTuple):

@@ -171,12 +171,18 @@ def until(transform: optax.GradientTransformation, tolerance, max_steps: int) ->
     return solve
 
 
-def subsample(size: int) -> Callable[[jax.Array, Task], Task]:
-    """A `draw` for `minibatch`: `size` support and `size` query examples, with replacement, along the leading axis."""
-    if size < 1:
-        raise ValueError(f"size is {size}; a mini-batch holds at least one example.")
+def subsample(size: int, query_size: int | None = None) -> Callable[[jax.Array, Task], Task]:
+    """A `draw` for `minibatch`: `size` support and `query_size` query examples (None: as many), with replacement, along the leading axis.
 
-    def pick(key, data):
+    0 is all of them, each once. Raises ValueError for a negative size.
+    """
+    sizes = size, size if query_size is None else query_size
+    if min(sizes) < 0:
+        raise ValueError(f"a size is {min(sizes)}; a mini-batch holds one example or more, or all of them: 0.")
+
+    def pick(key, data, size):
+        if size == 0:
+            return data
         count = jax.tree.leaves(data)[0].shape[0]
         rows = jax.random.randint(key, (size,), 0, count)
         return jax.tree.map(lambda x: x[rows], data)
@@ -184,7 +190,6 @@ def subsample(size: int) -> Callable[[jax.Array, Task], Task]:
     def draw(key, task):
         if key is None:
             raise ValueError("a mini-batch solver draws at random: pass a key to the estimator (key=jax.random.key(0)).")
-        first, second = jax.random.split(key)
-        return Task(pick(first, task.support), pick(second, task.query))
+        return Task(*map(pick, jax.random.split(key), task, sizes))
 
     return draw

@@ -50,7 +50,8 @@ def test_a_negative_pull_is_refused(strength):
         lambda: cg(0),
         lambda: neumann(0, 0.1),
         lambda: neumann(-2, 0.1),
-        lambda: subsample(0),
+        lambda: subsample(-1),
+        lambda: subsample(5, -2),
     ],
 )
 def test_a_count_that_makes_no_sense_is_refused(build):

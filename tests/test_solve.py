@@ -112,6 +112,9 @@ def test_subsample_keeps_inputs_and_targets_together():
     np.testing.assert_array_equal(2 * drawn.support[0], drawn.support[1])
     np.testing.assert_array_equal(-drawn.query[0], drawn.query[1])
     assert drawn.query[1].max() < 20
+    uneven = subsample(6, 0)(jax.random.key(0), task)
+    np.testing.assert_array_equal(uneven.support[0], drawn.support[0])
+    np.testing.assert_array_equal(uneven.query[0], task.query[0])  # 0: all of them, in order
 
 
 def test_nudged_objectives_are_what_a_solver_sees():

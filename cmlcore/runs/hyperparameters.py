@@ -4,7 +4,6 @@ There is one task, a training set split in two; inner learning starts at the sam
 Held-out accuracy is a training score of the outer loop. What it is worth is seen on test images, met once, at the end.
 """
 
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,9 +14,9 @@ import optax
 
 from cmlcore import trees
 from cmlcore.bilevel import Task, free
-from cmlcore.contrastive import contrastive, matched, symmetric
+from cmlcore.contrastive import contrastive, matched
 from cmlcore.data import cifar, mnist
-from cmlcore.diagnostics import compiled_memory
+from cmlcore.diagnostics import compiled_memory, seconds
 from cmlcore.implicit import cg, identity, implicit, neumann
 from cmlcore.meta import MetaState, meta_start
 from cmlcore.models.conv4 import accuracy, cross_entropy
@@ -25,7 +24,7 @@ from cmlcore.models.decay import learned_decay, per_weight
 from cmlcore.models.lenet import init_lenet, lenet
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.runs.experiment import Experiment, Training
-from cmlcore.solve import Solver, minibatch
+from cmlcore.solve import Solver, minibatch, subsample
 from cmlcore.unroll import truncated
 
 AT_ONCE = 500  # images in one pass of a final test; batch norm takes its statistics from them
@@ -99,30 +98,14 @@ class Fixed(NamedTuple):
     batch: int
 
 
-def parts(batch: int, look_at: int) -> Callable:
-    """A `draw` for `minibatch`: so many training and held-out examples, with replacement; 0 means all of them."""
-
-    def pick(key, data, size):
-        if size == 0:
-            return data
-        rows = jax.random.randint(key, (size,), 0, len(data.labels))
-        return jax.tree.map(lambda x: x[rows], data)
-
-    def draw(key, task):
-        first, second = jax.random.split(key)
-        return Task(pick(first, task.support, batch), pick(second, task.query, look_at))
-
-    return draw
-
-
 def sgd(rate, steps: int, batch: int, look_at: int = 0) -> Solver:
     """Gradient descent with Nesterov momentum 0.9, as published."""
-    return minibatch(optax.sgd(rate, 0.9, nesterov=True), steps, parts(batch, look_at))
+    return minibatch(optax.sgd(rate, 0.9, nesterov=True), steps, subsample(batch, look_at))
 
 
 def adam(rate, steps: int, batch: int, look_at: int = 0) -> Solver:
     """Adam with its usual constants, as published for MNIST."""
-    return minibatch(optax.adam(rate), steps, parts(batch, look_at))
+    return minibatch(optax.adam(rate), steps, subsample(batch, look_at))
 
 
 class Setup(NamedTuple):
@@ -165,8 +148,7 @@ def training(rule: Callable, settings: Learning, world: World, final: Callable, 
 
     def start(seed):
         key = jax.random.key(seed)
-        phi = jax.eval_shape(world.init, key)
-        return meta_start(per_weight(jax.tree.map(lambda p: jnp.zeros(p.shape), phi), settings.strength), outer, key)
+        return meta_start(per_weight(jax.eval_shape(world.init, key), settings.strength), outer, key)
 
     def estimate(state: MetaState, task):
         return estimator(here.problem(state.key), state.theta, task, jax.random.fold_in(state.key, 2 + state.step))
@@ -189,7 +171,8 @@ def training(rule: Callable, settings: Learning, world: World, final: Callable, 
     def test(seed, state):
         task = jax.jit(here.task)(state.key, train)
         run = jax.jit(lambda state, task: estimate(state, task).grad).lower(state, task).compile()
-        cost = {"bytes": np.array([compiled_memory(run).temporary]), "seconds": np.array([_fastest(run, state, task)])}
+        fastest = min(seconds(run, state, task, repeats=2))  # other programs on the machine can only add to it
+        cost = {"bytes": np.array([compiled_memory(run).temporary]), "seconds": np.array([fastest])}
         return final(here, settings, learner, state.key, state.theta, train, world) | cost
 
     return Training(start, lambda state: step(state, train), settings.outer_steps, test, lambda state: ())
@@ -253,7 +236,6 @@ def retrain(here: Setup, settings, learner, key, log_lambda, train, world: World
 def _learned(here: Setup, settings, learner, key, log_lambda, task: Task):
     problem = here.problem(key)
     solver = learner(settings.free_rate, settings.free_steps, settings.batch)
-    task = Task(task.support, task.support)  # a free phase never looks at the held-out part
     return solver(free(problem, log_lambda), problem.init(log_lambda), task, jax.random.fold_in(key, 2)).phi
 
 
@@ -263,16 +245,6 @@ def _on_test(phi, world: World) -> np.ndarray:
     images, labels = world.test
     said = [answers(phi, images[i : i + AT_ONCE]) for i in range(0, len(labels), AT_ONCE)]
     return (np.concatenate(said) == labels).astype(float)
-
-
-def _fastest(run, *arguments, repeats: int = 2) -> float:
-    """Seconds of the fastest of a few calls: other programs on the machine can only add to it."""
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        jax.block_until_ready(run(*arguments))
-        times.append(time.perf_counter() - began)
-    return min(times)
 
 
 # ---- the methods: estimators on one code path ------------------------------------------------------------------------
@@ -290,7 +262,6 @@ def _contrast(rule: Callable) -> Callable:
 RULES = {
     "matched": _contrast(matched),
     "one-sided": _contrast(contrastive),
-    "symmetric": _contrast(symmetric),
     # steps: products with the Hessian of the inner loss on all training images.
     "cg": lambda s, learner: implicit(_free(s, learner), cg(s.steps)),
     # steps: terms of the series; rate: its step.
