@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from cmlcore.models.convolution import Form, convolution
+from cmlcore.models.mlp import he_uniform
 
 Normalization = Callable[[jax.Array, jax.Array], jax.Array]
 BLOCKS = 4
@@ -44,22 +45,18 @@ def init_conv4(key, ways: int, filters: int = 64, size: int = 28, colors: int = 
     """Parameters for `ways` classes and `size` x `size` images of `colors` channels.
 
     `{"blocks": [{"w": (9 in, out), "b", "scale", "shift": (out,)}, ...], "w": (features, ways), "b": (ways,)}`, where
-    `w` of a block holds the 3x3 kernel's taps, row by row. Weights are uniform in +-sqrt(6 / fan_in) (He et al. 2015).
+    `w` of a block holds the 3x3 kernel's taps, row by row. Weights are those of `he_uniform`.
     Raises ValueError for images that four poolings leave nothing of.
     """
     if size < 2**BLOCKS:
         raise ValueError(f"size is {size}; four 2x2 poolings need images of at least {2**BLOCKS} pixels.")
     *keys, last = jax.random.split(key, BLOCKS + 1)
     features = filters * (size // 2**BLOCKS) ** 2
-
-    def uniform(key, fan_in, fan_out):
-        return jax.random.uniform(key, (fan_in, fan_out), minval=-1, maxval=1) * jnp.sqrt(6 / fan_in)
-
     blocks = [
-        {"w": uniform(k, 9 * channels, filters), "b": jnp.zeros(filters), "scale": jnp.ones(filters), "shift": jnp.zeros(filters)}
+        {"w": he_uniform(k, 9 * channels, filters), "b": jnp.zeros(filters), "scale": jnp.ones(filters), "shift": jnp.zeros(filters)}
         for k, channels in zip(keys, [colors] + [filters] * (BLOCKS - 1))
     ]
-    return {"blocks": blocks, "w": uniform(last, features, ways), "b": jnp.zeros(ways)}
+    return {"blocks": blocks, "w": he_uniform(last, features, ways), "b": jnp.zeros(ways)}
 
 
 def conv4(params, images, support, normalize: Normalization = transductive, form: Form | None = None) -> jax.Array:

@@ -5,10 +5,10 @@ units. After every hidden layer: batch normalization with the statistics of the 
 image depends on the images beside it, and a rectifier. With 32x32 color images 62,458 parameters.
 """
 
-import math
-
 import jax
 import jax.numpy as jnp
+
+from cmlcore.models.mlp import he_uniform
 
 TAPS, FILTERS, UNITS, CLASSES = 5, (6, 16), (120, 84), 10
 
@@ -18,8 +18,7 @@ def init_lenet(key, size: int = 32, channels: int = 3) -> dict:
 
     `{"convolutions": [...], "layers": [...], "w": (84, 10), "b": (10,)}`, two hidden layers in each list, of `{"w": (in,
     out), "b", "scale", "shift": (out,)}`, where `in` of a convolution runs over its 25 taps, row by row, times channels.
-    Weights are uniform in +-sqrt(6 / fan_in) (He et al. 2015). Raises ValueError for images that two convolutions and
-    poolings leave nothing of.
+    Weights are those of `he_uniform`. Raises ValueError for images that two convolutions and poolings leave nothing of.
     """
     left = ((size - TAPS + 1) // 2 - TAPS + 1) // 2
     if left < 1:
@@ -27,10 +26,10 @@ def init_lenet(key, size: int = 32, channels: int = 3) -> dict:
     fans = (TAPS**2 * channels, TAPS**2 * FILTERS[0], FILTERS[1] * left**2, UNITS[0])
     *keys, last = jax.random.split(key, 5)
     hidden = [
-        {"w": _uniform(k, fan_in, out), "b": jnp.zeros(out), "scale": jnp.ones(out), "shift": jnp.zeros(out)}
+        {"w": he_uniform(k, fan_in, out), "b": jnp.zeros(out), "scale": jnp.ones(out), "shift": jnp.zeros(out)}
         for k, fan_in, out in zip(keys, fans, FILTERS + UNITS)
     ]
-    return {"convolutions": hidden[:2], "layers": hidden[2:], "w": _uniform(last, UNITS[1], CLASSES), "b": jnp.zeros(CLASSES)}
+    return {"convolutions": hidden[:2], "layers": hidden[2:], "w": he_uniform(last, UNITS[1], CLASSES), "b": jnp.zeros(CLASSES)}
 
 
 def lenet(params, images) -> jax.Array:
@@ -43,10 +42,6 @@ def lenet(params, images) -> jax.Array:
     for layer in params["layers"]:
         x = jax.nn.relu(_normalized(layer, layer["w"].T @ x))
     return x.T @ params["w"] + params["b"]
-
-
-def _uniform(key, fan_in: int, fan_out: int):
-    return jax.random.uniform(key, (fan_in, fan_out), minval=-1, maxval=1) * math.sqrt(6 / fan_in)
 
 
 def _convolve(layer, x):
@@ -67,7 +62,7 @@ def _normalized(layer, x):
 
 
 def _pool(x):
-    """2x2 max pooling of (channels, height, width, n) by pairwise maxima; an odd last row or column is dropped."""
+    """2x2 max pooling of (channels, height, width, n); an odd last row or column is dropped."""
     channels, h, w, n = x.shape
     x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(channels, h // 2, 2, w // 2, 2, n)
     return jnp.max(x, axis=(2, 4))
