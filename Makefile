@@ -6,7 +6,12 @@ UV     := UV_LINK_MODE=copy .venv/bin/uv pip install --quiet
 # A test file a core: a notebook's cells belong together.
 SHARED := --numprocesses=logical --dist=loadfile
 export JUPYTER_PREFER_ENV_PATH := 1
+ifdef PIP_INDEX_URL  # uv does not read it
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
 
+# Under `make -j`, too, the site is built after the notebooks are executed.
+.NOTPARALLEL:
 .PHONY: help book test notebooks site lab bench test-oldest colab clean
 
 help:
@@ -66,23 +71,37 @@ clean:
 
 # PyTorch for one column of `make bench`: built for this machine's GPU, or for its CPU. Without it that column says so.
 .venv-bench/installed: benchmarks/requirements.txt | .venv/installed
-	@$(call environment,.venv-bench)
-	@.venv-bench/bin/python -c 'import torch' 2>/dev/null || { echo "Installing PyTorch into .venv-bench ..."; \
-	  $(UV) --python .venv-bench/bin/python --torch-backend=auto -r benchmarks/requirements.txt || \
-	  .venv-bench/bin/python -m pip install --quiet -r benchmarks/requirements.txt || echo "PyTorch could not be installed."; }
-	@touch $@
+	@if ( $(call environment,.venv-bench) ) && { .venv-bench/bin/python -c 'import torch' 2>/dev/null || \
+	  { echo "Installing PyTorch into .venv-bench ..."; \
+	    $(UV) --python .venv-bench/bin/python --torch-backend=auto -r benchmarks/requirements.txt || \
+	    .venv-bench/bin/python -m pip install --quiet -r benchmarks/requirements.txt; }; }; then touch $@; \
+	else echo "PyTorch could not be installed. The next \`make bench\` tries again."; fi
 
 # Make the virtual environment $(1), unless a whole one is there: uv is the last thing that goes in.
 define environment
 if [ -x $(1)/bin/uv ]; then exit 0; fi; \
 if [ -z "$(PYTHON)" ]; then \
-  echo "No Python 3.11 or newer was found. Install one (Debian, Ubuntu: sudo apt install python3 python3-venv)," >&2; \
+  echo "No Python 3.11 or newer was found. Install one (Debian, Ubuntu: sudo apt install python3)," >&2; \
   echo "or name one: make book PYTHON=/path/to/python3.12" >&2; exit 1; \
 fi; \
-if ! $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then \
-  echo "$(PYTHON) cannot make a virtual environment: its venv or ensurepip module is missing." >&2; \
+if ! $(PYTHON) -c 'import venv' 2>/dev/null; then \
+  echo "$(PYTHON) cannot make a virtual environment: its venv module is missing." >&2; \
   echo "Debian, Ubuntu: sudo apt install python3-venv" >&2; exit 1; \
 fi; \
 echo "Making $(1) with $$($(PYTHON) --version) ..."; \
-$(PYTHON) -m venv --clear $(1) && $(1)/bin/python -m pip install --quiet --disable-pip-version-check uv
+if $(PYTHON) -c 'from ensurepip import version' 2>/dev/null; then $(PYTHON) -m venv --clear $(1); \
+else $(PYTHON) -m venv --clear --without-pip $(1) && { $(call pip_from_debian,$(1)); }; fi && \
+$(1)/bin/python -m pip install --quiet --disable-pip-version-check uv
+endef
+
+# Debian keeps ensurepip in python3-venv. Without it, the pip that goes into $(1) comes from the machine's own pip, or from
+# Debian's package of pip, which is fetched into a folder of its own: that needs no administrator, and installs nothing.
+define pip_from_debian
+$(PYTHON) -m pip --python $(1)/bin/python install --quiet --disable-pip-version-check pip 2>/dev/null || ( \
+  fetched=$$(mktemp -d); trap 'rm -rf "$$fetched"' EXIT; mkdir -p "$$fetched"/{lists,cache}/partial; \
+  apt="apt-get -qq -o Dir::State::Lists=$$fetched/lists -o Dir::Cache=$$fetched/cache -o APT::Sandbox::User="; \
+  (cd "$$fetched" && $$apt update && $$apt download python3-pip-whl && dpkg -x python3-pip-whl_*.deb .) >/dev/null && \
+  PYTHONPATH=$$(ls "$$fetched"/usr/share/python-wheels/pip-*.whl) \
+    $(1)/bin/python -m pip install --quiet --disable-pip-version-check --ignore-installed pip || { \
+  echo "No pip could be found for $(1)." >&2; echo "Debian, Ubuntu: sudo apt install python3-venv" >&2; exit 1; } )
 endef
