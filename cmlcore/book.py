@@ -87,11 +87,16 @@ def add_explore_files(app, pagename, templatename, context, doctree) -> None:
             app.add_js_file(file.name, loading_method="defer")
 
 
-def copy_files(app, failure) -> None:
-    """Put MathJax, plotly and the explorables' files beside the pages; none of them is kept in the repository."""
-    if failure or app.builder.format != "html":
+def copy_files(app) -> None:
+    """Put MathJax, plotly and the explorables' files beside the pages; none of them is kept in the repository.
+
+    Before the pages are written: Sphinx puts a digest of a script that is there into its address, so that no browser runs an
+    old one on a new page.
+    """
+    if app.builder.format != "html":
         return
     static = Path(app.outdir) / "_static"
+    static.mkdir(parents=True, exist_ok=True)
     mathjax = next(file for file in metadata.files("sphinx-mathjax-offline") if file.name == MATHJAX)
     shutil.copyfile(mathjax.locate(), static / MATHJAX)
     shutil.copyfile(resources.files("plotly") / "package_data" / "plotly.min.js", static / "plotly.min.js")
@@ -118,7 +123,7 @@ def setup(app) -> dict:
     app.config.mathjax_path = MATHJAX
     app.connect("source-read", reference.fill)
     app.connect("html-page-context", add_explore_files)
-    app.connect("build-finished", copy_files)
+    app.connect("builder-inited", copy_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

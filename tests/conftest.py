@@ -1,8 +1,10 @@
 """What several test files share."""
 
+import fcntl
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -36,11 +38,17 @@ def x64():
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """The folder of the book's site, built once for all tests."""
+def site(tmp_path_factory, worker_id):
+    """The folder of the book's site, built once for all tests, in whatever process they run."""
     from cmlcore import book
 
-    return book.build(tmp_path_factory.mktemp("site")).parent
+    shared = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
+    with open(shared / "site.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        first = shared / "first page"
+        if not first.exists():
+            first.write_text(str(book.build(shared / "site")))
+        return Path(first.read_text()).parent
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,8 @@
 """What Python computes for a notebook's explorables: `python parity_samples.py notebook.ipynb samples.json count`.
 
 Runs those statements of the notebook that its explorables need, as they are written, and asks each explorable at settings drawn
-at random over all positions of all its knobs, right after its cell.
+at random over all positions of all its knobs, and at the two ends of all, right after its cell. With them goes the figure as the
+page would get it now.
 """
 
 import ast
@@ -30,7 +31,7 @@ def main(notebook: Path, target: Path, count: int) -> None:
         exec(compile(ast.Module([node], []), f"{notebook.name}, code cell {number}", "exec"), scope)
         ends = k + 1 == len(statements) or statements[k + 1][0] != number
         if ends and shown[number]:
-            samples |= {one.name: sample(one, count) for one in made if one.name not in samples}
+            samples |= {one.name: sample(one, count) | {"figure": one.payload()["figure"]} for one in made if one.name not in samples}
     target.write_text(json.dumps(samples))
 
 
@@ -46,10 +47,11 @@ def watch(made):
 
 
 def sample(explorable, count):
-    """Settings, as positions of the knobs, and outputs there."""
+    """Settings, as positions of the knobs, and outputs there: the two ends, then `count` at random."""
     rng = np.random.default_rng(zlib.crc32(explorable.name.encode()))
-    places = [[int(rng.integers(len(knob.positions))) for knob in explorable.knobs] for _ in range(count)]
-    return [{"places": place, "outputs": {name: described(value) for name, value in at(explorable, place).items()}} for place in places]
+    counts = [len(knob.positions) for knob in explorable.knobs]
+    places = [[0 for _ in counts], [n - 1 for n in counts]] + [[int(rng.integers(n)) for n in counts] for _ in range(count)]
+    return {"samples": [{"places": place, "outputs": {name: described(value) for name, value in at(explorable, place).items()}} for place in places]}
 
 
 def at(explorable, places):

@@ -1,6 +1,7 @@
 """Explorables on a page, in a real browser, from a local file: no Sphinx, no kernel, no network."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -146,7 +147,7 @@ def test_an_explorable_is_there_and_moves_with_every_knob_by_keyboard(page, addr
     assert settle(page, one) == {knob.name: knob.start for knob in one.knobs}
 
 
-@pytest.mark.parametrize("one, rtol", [(LIGHT, 1e-5), (HEAVY, 1e-4), (STORED, 5.1e-4)], ids=lambda v: getattr(v, "name", None))
+@pytest.mark.parametrize("one, rtol", [(LIGHT, 1e-5), (HEAVY, 1e-4), (STORED, 5.1e-5)], ids=lambda v: getattr(v, "name", None))
 def test_the_page_computes_what_the_package_computes(page, address, one, rtol):
     rng = np.random.default_rng(1)
     page.goto(address)
@@ -200,7 +201,7 @@ def test_a_light_figure_answers_within_50_ms(page, address):
             return times;
         }"""
     )
-    assert min(times) < 50  # what else runs on the machine only adds
+    assert sorted(times)[len(times) // 4] < 50  # what else runs on the machine only adds
 
 
 def test_a_link_carries_the_settings(page, address):
@@ -238,6 +239,8 @@ def test_plotly_waits_until_a_figure_comes_near(page, tmp_path):
 def test_a_screen_reader_hears_name_value_and_sentence(page, address):
     page.goto(address)
     settle(page, LIGHT)
+    page.wait_for_timeout(600)
+    assert element(page, LIGHT).get_by_role("status").text_content() == ""  # nothing is spoken of a figure that nobody touched
     slider = element(page, LIGHT).get_by_role("slider", name="θ")
     slider.focus()
     page.keyboard.press("Home")
@@ -261,6 +264,36 @@ def test_a_phone_shows_all_of_it(page, address, width):
         assert box <= width
 
 
+def test_a_tap_moves_a_slider(browser, address):
+    """On a touch screen: a finger at the right end of every slider, and nothing leaves the window."""
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.goto(address)
+    for one in ALL:
+        settle(page, one)
+        for knob in one.knobs:
+            if isinstance(knob, Knob):
+                slider = element(page, one).get_by_label(knob.label)
+                slider.scroll_into_view_if_needed()
+                box = slider.bounding_box()
+                page.touchscreen.tap(box["x"] + box["width"] - 3, box["y"] + box["height"] / 2)
+                assert settle(page, one)[knob.name] == knob.positions[-1]
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
+def test_a_program_that_the_page_cannot_run_says_why(browser, tmp_path):
+    address = write(tmp_path, [LIGHT])
+    text = (tmp_path / "index.html").read_text(encoding="utf-8")
+    newer, found = re.subn(r'("program":\{[^{}\[\]]*?"version":)\d+', r"\g<1>99", text)
+    assert found == 1
+    (tmp_path / "index.html").write_text(newer, encoding="utf-8")
+    page = browser.new_page()
+    page.goto(address)
+    page.wait_for_function("document.querySelector('.cml-say').textContent.includes('version 99')")
+    page.close()
+
+
 def test_figures_follow_the_theme(page, address):
     page.goto(address)
     settle(page, LIGHT)
@@ -274,8 +307,11 @@ def test_figures_follow_the_theme(page, address):
 def test_paper_shows_the_default(page, address):
     page.goto(address + "#bowls.beta=10")
     settle(page, LIGHT)
+    page.emulate_media(color_scheme="dark")
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.querySelector('.cml-explorable')).color") == "rgb(0, 0, 0)"
     assert sentence(page, LIGHT) == LIGHT.describe()
     assert element(page, LIGHT).locator(".cml-still svg").first.is_visible()
     assert not element(page, LIGHT).get_by_role("slider").first.is_visible()

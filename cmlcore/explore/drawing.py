@@ -298,16 +298,16 @@ def _pack(primitive):
     }
 
 
-def pack(array) -> str:
-    """Numbers at 4 significant digits, space between; rows of a 2-d array separated by ";"."""
+def pack(array, digits: int = 4) -> str:
+    """Numbers at so many significant digits, space between; rows of a 2-d array separated by ";"."""
     if array.ndim == 2:
-        return ";".join(pack(row) for row in array)
-    return " ".join(brief(value) for value in array.ravel())
+        return ";".join(pack(row, digits) for row in array)
+    return " ".join(brief(value, digits) for value in array.ravel())
 
 
-def brief(value) -> str:
-    """The shortest text of a number at 4 significant digits."""
-    text = f"{say.round_to(value, 4):.4g}"
+def brief(value, digits: int = 4) -> str:
+    """The shortest text of a number at so many significant digits."""
+    text = f"{say.round_to(value, digits):.{digits}g}"
     if "e" in text:
         mantissa, _, exponent = text.partition("e")
         return f"{mantissa}e{int(exponent)}"

@@ -101,10 +101,11 @@
   function workerFor(program) {
     let worker, answer, answered = false, here = null, last = null;
     const work = `${CMLProgram.source}
-      let run = null;
+      let program = null, run = null;
       onmessage = ({ data }) => {
+        if (data.program) return void (program = data.program);
         try {
-          if (data.program) return void (run = CMLProgram.compile(data.program));
+          run = run || CMLProgram.compile(program);
           const start = performance.now(), outputs = run(data.inputs);
           postMessage({ outputs, milliseconds: performance.now() - start });
         } catch (problem) { postMessage({ problem: String(problem.message || problem) }); }
@@ -249,9 +250,9 @@
     const { name } = element.dataset;
     const controls = knobs.map((knob) => element.querySelector(`[data-knob="${knob.name}"]`));
     const plots = [...element.querySelectorAll(".cml-moving")];
-    const written = { say: part("say").textContent, tables: part("tables").innerHTML };
+    const written = { say: part("say").textContent, tables: part("tables").innerHTML, link: part("link").textContent };
     const states = [];
-    let ask = null, shown = null, spoken = null;
+    let ask = null, shown = null, newest = null, touched = false, spoken = null;
 
     const isChoice = (knob) => typeof knob.values[0] === "string";
     const indexOf = (control) => (control.tagName === "SELECT" ? control.selectedIndex : Number(control.value));
@@ -286,17 +287,33 @@
       part("link").href = "#" + address(indices);
     }
 
-    /** The figure follows when its source answers. */
+    /** Somebody moved a control, here or by a link. */
     function moved() {
+      touched = true;
+      follow();
+    }
+
+    /** The figure follows when its source answers. */
+    function follow() {
       const indices = settings();
       label();
-      if (ask) ask(indices, (outputs, milliseconds) => display(indices, outputs, milliseconds));
+      if (ask) ask(indices, (outputs, milliseconds) => answered(indices, outputs, milliseconds));
       else wake();
     }
 
     function address(indices) {
       const prefix = all.length > 1 ? `${name}.` : "";
       return knobs.map((knob, k) => `${prefix}${knob.name}=${encodeURIComponent(knob.values[indices[k]])}`).join("&");
+    }
+
+    /** The newest answer is shown in the next frame: answers may come faster than frames. */
+    function answered(...answer) {
+      if (!newest) requestAnimationFrame(() => {
+        const latest = newest;
+        newest = null;
+        display(...latest);
+      });
+      newest = answer;
     }
 
     function display(indices, outputs, milliseconds) {
@@ -306,7 +323,8 @@
       part("say").textContent = sentence;
       part("tables").replaceChildren(...tables(scope));
       clearTimeout(spoken);
-      spoken = setTimeout(() => (part("status").textContent = sentence), 400); // when the slider rests, not at every step
+      // Speak when the slider rests, not at every step, and not of a figure that nobody touched.
+      if (touched) spoken = setTimeout(() => (part("status").textContent = sentence), 400);
       draw();
       document.querySelectorAll(`[data-cml-clock="${name}"]`).forEach((clock) => (clock.textContent = took(milliseconds)));
       element.explorable = { indices, outputs, milliseconds }; // what the figure now shows, for whoever checks it
@@ -355,7 +373,7 @@
         return failed(problem.message);
       }
       element.classList.add("cml-awake");
-      moved();
+      follow();
     }
 
     /** Take the settings that the address names; what it does not name stays. */
@@ -378,6 +396,17 @@
       moved();
     }
 
+    async function copyLink() {
+      const link = part("link");
+      try {
+        await navigator.clipboard.writeText(new URL(link.href, location.href).href);
+      } catch {
+        return; // the address shows the settings; it can be copied there
+      }
+      link.textContent = part("status").textContent = "Link copied";
+      setTimeout(() => (link.textContent = written.link), 2000);
+    }
+
     function print(printing) {
       const sentence = shown && tell(say, shown.scope.words);
       part("say").textContent = printing ? written.say : sentence || written.say;
@@ -387,7 +416,7 @@
 
     controls.forEach((control) => control.addEventListener("input", moved));
     part("reset").addEventListener("click", reset);
-    part("link").addEventListener("click", () => navigator.clipboard?.writeText(new URL(part("link").href, location.href).href).catch(() => {}));
+    part("link").addEventListener("click", copyLink);
     part("knobs").hidden = part("tools").hidden = false;
     return { element, wake, draw, obey, print, name, label };
   }
@@ -415,7 +444,10 @@
     if (!location.hash.includes("=")) return;
     const wanted = new URLSearchParams(location.hash.slice(1));
     const first = all.filter((one) => one.obey(wanted))[0];
-    if (first && scroll) first.element.scrollIntoView({ block: "center" });
+    if (!first || !scroll) return;
+    const show = () => first.element.scrollIntoView({ block: "start" });
+    show();
+    window.MathJax?.startup?.promise?.then(show); // formulas above it have taken their room by then
   }
 
   function start() {

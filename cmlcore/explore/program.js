@@ -22,7 +22,7 @@
   const MATCH = "Load the program.js of the package that exported this program, or export it again.";
   const ARRAYS = {
     f32: Float32Array, f64: Float64Array, i32: Int32Array, u32: Uint32Array, bool: Uint8Array,
-    i64: Float64Array, // exact below 2^53, which counts and indices never reach
+    i64: Float64Array, // exact below 2^53; what goes beyond becomes NaN, and an error where something depends on it
   };
   const isFloat = (dtype) => dtype === "f32" || dtype === "f64";
   const product = (numbers) => numbers.reduce((a, b) => a * b, 1);
@@ -49,17 +49,18 @@
   // --- Scalar functions: what an elementwise operation does to one number -------------------------------------------
 
   function erf(x) {
-    if (Math.abs(x) > 2.5) return Math.sign(x) * (1 - erfc(Math.abs(x)));
+    if (Math.abs(x) > 1) return Math.sign(x) * (1 - erfc(Math.abs(x)));
     let term = x, sum = x; // all terms have the sign of x: no cancellation
     for (let n = 1; Math.abs(term) > 1e-17 * Math.abs(sum); n++) sum += term *= (2 * x * x) / (2 * n + 1);
     return (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
   }
 
   function erfc(x) {
-    if (!(x > 2.5)) return 1 - erf(x);
+    if (!(x > 1)) return 1 - erf(x);
     let tail = 0; // a continued fraction, from its far end
-    for (let n = 80; n > 0; n--) tail = n / 2 / (x + tail);
-    return Math.exp(-x * x) / Math.sqrt(Math.PI) / (x + tail);
+    for (let n = 20 + Math.ceil(160 / (x * x)); n > 0; n--) tail = n / 2 / (x + tail);
+    const h = Math.fround(x); // exp(-x^2), with no error of rounding in x^2: h^2 is exact
+    return Math.exp(-h * h) * Math.exp((h - x) * (h + x)) / Math.sqrt(Math.PI) / (x + tail);
   }
 
   function erfInv(y) {
@@ -74,25 +75,35 @@
     return x;
   }
 
+  /** sin(pi x) and tan(pi x) from what is left of the nearest integer: no error of rounding in pi x. */
+  const ofPi = (f) => (x) => f(Math.PI * (x - Math.round(x)));
+  const sinPi = ofPi(Math.sin), tanPi = ofPi(Math.tan);
+  const isPole = (x) => x <= 0 && x === Math.floor(x);
+
   function lgamma(x) {
-    if (x < 0.5) return Math.log(Math.PI / Math.abs(Math.sin(Math.PI * x))) - lgamma(1 - x);
-    let shift = 0;
-    for (; x < 10; x++) shift += Math.log(x);
+    if (Math.abs(x) === Infinity || isPole(x)) return Infinity;
+    if (x < 0.5) return Math.log(Math.PI / Math.abs(sinPi(x))) - lgamma(1 - x);
+    let shift = 1;
+    for (; x < 10; x++) shift *= x;
     const z = 1 / (x * x);
-    return (x - 0.5) * Math.log(x) - x + 0.5 * Math.log(2 * Math.PI) - shift
-      + (1 / 12 - z * (1 / 360 - z * (1 / 1260 - z * (1 / 1680 - z / 1188)))) / x;
+    return (x - 0.5) * Math.log(x) - x + 0.5 * Math.log(2 * Math.PI) - Math.log(shift)
+      + (1 / 12 - z * (1 / 360 - z * (1 / 1260 - z * (1 / 1680 - z * (1 / 1188 - (z * 691) / 360360))))) / x;
   }
 
   function digamma(x) {
-    if (x < 0.5) return digamma(1 - x) - Math.PI / Math.tan(Math.PI * x);
+    if (isPole(x)) return NaN;
+    if (x < 0.5) return digamma(1 - x) - Math.PI / tanPi(x);
     let shift = 0;
     for (; x < 10; x++) shift += 1 / x;
     const z = 1 / (x * x);
-    return Math.log(x) - 0.5 / x - shift - z * (1 / 12 - z * (1 / 120 - z * (1 / 252 - z * (1 / 240 - z / 132))));
+    return Math.log(x) - 0.5 / x - shift
+      - z * (1 / 12 - z * (1 / 120 - z * (1 / 252 - z * (1 / 240 - z * (1 / 132 - (z * 691) / 32760)))));
   }
 
   const roundEven = (x) => (Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : Math.round(x));
-  const roundAway = (x) => Math.sign(x) * Math.floor(Math.abs(x) + 0.5);
+  const roundAway = (x) => (Math.abs(x % 1) === 0.5 ? x + Math.sign(x) / 2 : Math.round(x));
+  /** 1 to any power is 1, and so is -1 to an infinite one: C and JAX say so, JavaScript says NaN. */
+  const power = (a, b) => (a === 1 || (a === -1 && Math.abs(b) === Infinity) ? 1 : Math.pow(a, b));
 
   /** x^y by squaring, each product rounded, which is how JAX computes it. */
   function integerPower(y, times) {
@@ -111,7 +122,7 @@
 
   const UNARY = {
     neg: (x) => -x, abs: Math.abs, sign: Math.sign, floor: Math.floor, ceil: Math.ceil,
-    is_finite: (x) => +isFinite(x), one_minus_square: (x) => 1 - x * x, logistic: (x) => 1 / (1 + Math.exp(-x)),
+    is_finite: (x) => +isFinite(x), one_minus_square: (x) => (1 + x) * (1 - x), logistic: (x) => 1 / (1 + Math.exp(-x)),
     sqrt: Math.sqrt, rsqrt: (x) => 1 / Math.sqrt(x), cbrt: Math.cbrt,
     exp: Math.exp, exp2: (x) => Math.pow(2, x), expm1: Math.expm1, log: Math.log, log2: Math.log2, log1p: Math.log1p,
     sin: Math.sin, cos: Math.cos, tan: Math.tan, asin: Math.asin, acos: Math.acos, atan: Math.atan,
@@ -121,7 +132,7 @@
 
   const BINARY = {
     add: (a, b) => a + b, sub: (a, b) => a - b, div: (a, b) => a / b, rem: (a, b) => a % b,
-    max: Math.max, min: Math.min, pow: Math.pow, atan2: Math.atan2,
+    max: Math.max, min: Math.min, pow: power, atan2: Math.atan2,
     and: (a, b) => a & b, or: (a, b) => a | b, xor: (a, b) => a ^ b,
     eq: (a, b) => +(a === b), ne: (a, b) => +(a !== b),
     lt: (a, b) => +(a < b), le: (a, b) => +(a <= b), gt: (a, b) => +(a > b), ge: (a, b) => +(a >= b),
@@ -133,25 +144,46 @@
     div: (a, b) => (b === 0 ? -1 : Math.trunc(a / b)), rem: (a, b) => (b === 0 ? a : a % b), not: (x) => ~x,
   };
 
-  /** The function of one number (or two) that operation `name` applies, for operands of this dtype. */
-  function scalarFunction(name, dtype, to, params) {
+  /** A bitwise operation on 64 bits: JavaScript has it for the lower 32 bits, and so for the upper ones. */
+  const halves = (f) => (a, b) =>
+    a + b === a + b ? f(Math.floor(a / 2 ** 32), Math.floor(b / 2 ** 32)) * 2 ** 32 + (f(a, b) >>> 0) : NaN;
+  const inside = (b) => b >= 0 && b < 64;
+  const INT64 = {
+    and: halves(BINARY.and), or: halves(BINARY.or), xor: halves(BINARY.xor), not: (x) => -1 - x,
+    shift_left: (a, b) => (inside(b) ? a * 2 ** b : 0 * a * b),
+    shift_right_logical: (a, b) => (inside(b) ? Math.floor(a / 2 ** b) + (a < 0 ? 2 ** (64 - b) : 0) : 0 * a * b),
+    shift_right_arithmetic: (a, b) => Math.floor(a / 2 ** (inside(b) ? b : 64 + 0 * b)),
+  };
+  const KEEPS = ["max", "min", "and", "or", "xor", "convert_element_type"]; // never a number that none of the operands has
+
+  const LOST = "is an int64 beyond 2^53, which a page cannot hold. Compute it in float64, or in Python before exporting.";
+  const known = (x) => { if (x !== x) throw new Error(`What an index or a comparison depends on ${LOST}`); return x; };
+  const exact = (x) => (Number.isSafeInteger(x) ? x + 0 : NaN); // and no -0
+
+  /** The function of one number (or two) that operation `name` applies, for operands of dtype `from`. */
+  function scalarFunction(name, from, to, params) {
+    const f = plainFunction(name, from, to, params);
+    if (from === "i64" && !isFloat(to) && to !== "i64") return (a, b = 0) => f(known(a), known(b));
+    return to === "i64" && !KEEPS.includes(name) ? (a, b) => exact(f(a, b)) : f;
+  }
+
+  function plainFunction(name, dtype, to, params) {
     switch (name) {
       case "mul": return times(dtype === "f32" ? "f64" : dtype); // the float32 store rounds
       case "square": { const by = times(dtype); return (x) => by(x, x); }
       case "integer_pow": return integerPower(params.y, times(dtype));
       case "round": return params.even ? roundEven : roundAway;
       case "convert_element_type": return conversion(dtype, to);
-      case "not": return dtype === "bool" ? (x) => 1 - x : INTEGER.not;
-      case "pow": if (!isFloat(dtype)) return (a, b) => integerPower(b, times(dtype))(a);
+      case "not": if (dtype === "bool") return (x) => 1 - x;
     }
-    return (!isFloat(dtype) && INTEGER[name]) || UNARY[name] || BINARY[name];
+    return (dtype === "i64" && INT64[name]) || (!isFloat(dtype) && INTEGER[name]) || UNARY[name] || BINARY[name];
   }
 
   function conversion(from, to) {
     if (to === "bool") return (x) => +(x !== 0);
     if (!isFloat(from) || isFloat(to)) return (x) => x;
     const [low, high] = LIMITS[to];
-    return (x) => (x !== x ? 0 : Math.trunc(Math.min(Math.max(x, low), high)));
+    return (x) => (x !== x ? 0 : Math.trunc(Math.min(Math.max(x, low), high)) + 0);
   }
 
   // --- Loops over arrays --------------------------------------------------------------------------------------------
@@ -229,16 +261,17 @@
 
   /** How two numbers are combined by reductions, cumulations and scatters, and the neutral element. */
   function monoid(name, dtype) {
+    const by = (operation) => scalarFunction(operation, dtype, dtype);
     switch (name) {
-      case "sum": case "add": return [BINARY.add, 0];
-      case "prod": case "mul": return [times(dtype === "f32" ? "f64" : dtype), 1];
+      case "sum": case "add": return [by("add"), 0];
+      case "prod": case "mul": return [by("mul"), 1];
       case "max": return [Math.max, lowest(dtype)];
       case "min": return [Math.min, highest(dtype)];
-      case "and": return [BINARY.and, dtype === "bool" ? 1 : -1];
-      case "or": return [BINARY.or, 0];
-      case "xor": return [BINARY.xor, 0];
+      case "and": return [by("and"), dtype === "bool" ? 1 : -1];
+      case "or": return [by("or"), 0];
+      case "xor": return [by("xor"), 0];
       case "logsumexp": return [addExp, -Infinity];
-      case "sub": return [BINARY.sub, 0];
+      case "sub": return [by("sub"), 0];
       case "set": return [(a, b) => b, 0];
     }
   }
@@ -280,13 +313,13 @@
     }
   }
 
-  function dotAny(o, at, a, a0, am, ak, b, b0, bk, bn, M, N, K, om, on) {
+  const dotWith = ([add], [mul]) => (o, at, a, a0, am, ak, b, b0, bk, bn, M, N, K, om, on) => {
     for (let m = 0; m < M; m++) for (let n = 0; n < N; n++) {
       let s = 0;
-      for (let k = 0; k < K; k++) s += a[a0 + m * am + k * ak] * b[b0 + k * bk + n * bn];
+      for (let k = 0; k < K; k++) s = add(s, mul(a[a0 + m * am + k * ak], b[b0 + k * bk + n * bn]));
       o[at + m * om + n * on] = s;
     }
-  }
+  };
 
   // --- Planning: values, arrays, steps ------------------------------------------------------------------------------
   // A value is {type, data, owner}. `data` has one element per element of the value, or a single one that stands for
@@ -579,7 +612,8 @@
     const [B, M, K] = a.sizes, N = b.sizes[1];
     const [ab, am, ak] = a.strides, [bb, bn, bk] = b.strides;
     const out = plan.alloc(type), o = out.data;
-    const dot = isFloat(type.dtype) && [x, y].every((v) => v.type.dtype === type.dtype) ? dotFloats : dotAny;
+    const same = isFloat(type.dtype) && [x, y].every((v) => v.type.dtype === type.dtype);
+    const dot = same ? dotFloats : dotWith(monoid("sum", type.dtype), monoid("prod", type.dtype));
     const tall = N < 4 && M > N; // tiles are wider than high: a tall result is computed as its transpose
     plan.step(() => {
       for (let i = 0; i < B; i++) {
@@ -592,7 +626,7 @@
 
   // Indexing by computed positions.
 
-  const clip = (i, low, high) => Math.min(Math.max(i, low), high);
+  const clip = (i, low, high) => Math.min(Math.max(known(i), low), high);
 
   /** A function that says where a window starts, the start of each axis being held inside. */
   function windowStart(shape, window, indices) {
@@ -835,7 +869,7 @@
     for (const name of Object.keys(given))
       if (!specs.some((spec) => spec.name === name))
         throw new Error(`The program has no input "${name}"; it has ${specs.map((spec) => spec.name).join(", ")}.`);
-    specs.forEach(({ name, shape }, k) => {
+    specs.forEach(({ name, shape, dtype }, k) => {
       if (given[name] === undefined) throw new Error(`The program's input "${name}" is missing.`);
       const { data } = inputs[k], flat = [given[name]].flat(Infinity);
       const numbers = flat.flatMap((x) => (ArrayBuffer.isView(x) ? Array.from(x) : x));
@@ -843,7 +877,7 @@
         const takes = `its shape [${shape}] takes ${data.length}`;
         throw new Error(`The program's input "${name}" has ${numbers.length} numbers; ${takes}.`);
       }
-      data.set(numbers);
+      data.set(dtype === "i64" ? numbers.map(Math.trunc) : numbers);
     });
   }
 
@@ -864,9 +898,10 @@
       runSteps(steps);
       const result = {};
       outputs.forEach((v, k) => {
-        const data = new v.data.constructor(v.type.size);
+        const data = new v.data.constructor(v.type.size), { name } = program.outputs[k];
         copyTo(data, v)();
-        result[program.outputs[k].name] = { shape: v.type.shape, dtype: v.type.dtype, data };
+        if (v.type.dtype === "i64" && data.includes(NaN)) throw new Error(`The output "${name}" ${LOST}`);
+        result[name] = { shape: v.type.shape, dtype: v.type.dtype, data };
       });
       return result;
     };

@@ -51,8 +51,8 @@ def export(fn: Callable, **inputs) -> dict:
             It may close over arrays; these become constants. Random numbers must be such constants too.
     inputs: example values, which fix each input's shape and dtype. Their numbers are not stored.
 
-    Raises `Unsupported` for a primitive or dtype that the page does not know, TypeError for an input that is not one
-    array. The program's bytes depend on the version of jax; what it computes does not.
+    Raises `Unsupported` for a primitive, dtype or int64 constant that the page does not have, TypeError for an input
+    that is not one array. The program's bytes depend on the version of jax; what it computes does not.
     """
     for name, value in inputs.items():
         if len(jax.tree.leaves(value)) != 1 or jax.tree.structure(value) != jax.tree.structure(0):
@@ -302,8 +302,25 @@ def _gather(params):
         "batch": [_plain(d.operand_batching_dims), _plain(d.start_indices_batching_dims)],
         "sizes": _plain(params["slice_sizes"]),
         "mode": _mode(params),
-        "fill": None if fill is None or fill != fill else float(fill),
+        "fill": None if fill is None or fill != fill else _fill(fill),
     }
+
+
+def _fill(value):
+    """JSON has no infinities; what JavaScript reads as one, goes by its name."""
+    _held(np.asarray(value))
+    return float(value) if np.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _held(array: np.ndarray) -> None:
+    """Refuse whole numbers that a double cannot hold: the page has no other int64."""
+    if array.dtype == np.int64:
+        for value in array[np.abs(array) > 2**53].tolist():
+            if int(float(value)) != value:
+                raise Unsupported(
+                    f"the page holds an int64 exactly up to 2^53, and a constant is {value}",
+                    ". Use a smaller number, or float64, or compute that part in Python before exporting.",
+                )
 
 
 def _scatter(update):
@@ -637,6 +654,7 @@ class _Writer:
 
     def constant(self, operand: int) -> list[Any]:
         array = self.constants[operand]
+        _held(array)
         type_ = self.type(Type(DTYPES[str(array.dtype)], array.shape))
         first = array.reshape(-1)[0] if array.size else 0
         if array.size and np.isfinite(first) and not np.signbit(first) and (array == first).all():

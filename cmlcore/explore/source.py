@@ -13,8 +13,11 @@ from cmlcore.explore.program import Unsupported, export
 from cmlcore.explore.say import round_to
 
 
+DIGITS = 5  # of a recorded number
+
+
 def grid(limit_kb: float = 100):
-    """Record every setting beforehand: all combinations of the knobs' positions, at 4 significant digits.
+    """Record every setting beforehand: all combinations of the knobs' positions, at 5 significant digits, so within 5e-5.
 
     What does not change with a knob is stored once for it. Raises ValueError where the record would pass `limit_kb`
     thousand bytes, or a setting gives a value that is not finite.
@@ -41,12 +44,12 @@ def grid(limit_kb: float = 100):
 def _compact(array, counts):
     """One output over the grid: its shape, the knobs that it follows, and the numbers, knobs first."""
     whole = array.dtype.kind in "iub"
-    rounded = array if whole else np.array([round_to(value, 4) for value in array.ravel()])
+    rounded = array if whole else np.array([round_to(value, DIGITS) for value in array.ravel()])
     rounded = rounded.reshape(*counts, *array.shape[1:])
     follows = [k for k in range(len(counts)) if not (rounded == rounded.take([0], axis=k)).all()]
     for k in set(range(len(counts))) - set(follows):
         rounded = rounded.take([0], axis=k)
-    data = " ".join(str(int(value)) for value in rounded.ravel()) if whole else pack(rounded.ravel())
+    data = " ".join(str(int(value)) for value in rounded.ravel()) if whole else pack(rounded.ravel(), DIGITS)
     return {"shape": list(array.shape[1:]), "follows": follows, "data": data}
 
 
