@@ -11,17 +11,21 @@ import nbformat
 from cmlcore.notebooks import code_of, imported
 
 DATA = "cmlcore.data."
+# What the book's pages were made with, where a notebook takes what is at hand.
+SHOWN = {"mnist": "MNIST", "cifar": "CIFAR-10, a subset of 10,000 + 2,000 images"}
 
 
 def missing_data(path: Path, same: bool = False) -> str:
-    """Why a data set that the notebook at `path` loads cannot be had here; empty where all can. In CI too: there, what lacks data fails.
+    """Why a data set that the notebook at `path` loads cannot be had here; empty where all can, and in CI: there, what lacks data fails.
 
-    same: the data that the notebook was executed with, no smaller set in their place.
+    same: to compare numbers with those of the page, which need the same data and not only some.
     """
     if os.environ.get("CI"):
         return ""
-    calls = {(module, "load" if same else function) for module, function in loads(path)}
-    return " ".join(filter(None, (obstacle(*call) for call in sorted(calls))))
+    found = [(module, *tried(module, function)) for module, function in sorted(loads(path))]
+    absent = [why for _, _, why in found if why]
+    other = [f"The page was made with {SHOWN[module]}; here is {name}." for module, name, why in found if same and not why and name != SHOWN.get(module)]
+    return " ".join(absent + other)
 
 
 def loads(path: Path) -> set[tuple[str, str]]:
@@ -34,10 +38,10 @@ def loads(path: Path) -> set[tuple[str, str]]:
 
 
 @cache
-def obstacle(module: str, function: str) -> str:
-    """What `cmlcore.data.<module>.<function>()` says where it finds nothing to read; it is tried once."""
+def tried(module: str, function: str) -> tuple[str | None, str]:
+    """What `cmlcore.data.<module>.<function>()` finds: the set's name, if it has one, and if it finds nothing, its words on that."""
     try:
-        getattr(importlib.import_module(DATA + module), function)()
+        data = getattr(importlib.import_module(DATA + module), function)()
     except OSError as error:
-        return str(error)
-    return ""
+        return None, str(error)
+    return getattr(data, "name", None), ""
