@@ -47,7 +47,7 @@ def over_tasks(estimator: MetaGradient) -> MetaGradient:
 
 
 def in_turn(estimator: MetaGradient) -> MetaGradient:
-    """`over_tasks`, the tasks one after the other, which is faster on a CPU where their products are large; the same mean.
+    """`over_tasks`, the tasks along the leading axis one after the other: faster on a CPU, where their products are large.
 
     Without diagnostics, which cost gradients: `info` is empty.
     """

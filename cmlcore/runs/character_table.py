@@ -113,13 +113,14 @@ def _rivals(exam: tuple[int, int]) -> list[Experiment]:
     return [_full(exam, label, build, about, _talk(label, exam), **s) for label, build, about, s in rows]
 
 
+TWENTY = PUBLISHED | CML[20, 1]
 AS_PUBLISHED = "the contrastive rule nudged to either side, as published."
 EXPERIMENTS = (
     *[_full(exam, "cml", train_symmetric, AS_PUBLISHED, _talk("cml", exam), **PUBLISHED | own) for exam, own in CML.items()],
-    _full((20, 1), "cml-vinyals", train_symmetric, AS_PUBLISHED[:-1] + ", on the other split.", None, split="vinyals", **PUBLISHED | CML[20, 1]),
-    _full((20, 1), "one-sided", train_one_sided, "the contrastive rule, the free phase's end as reference.", None, **PUBLISHED | CML[20, 1]),
-    _full((20, 1), "matched", train_matched, "the contrastive rule with a matched control.", None, **PUBLISHED | CML[20, 1]),
-    _full((20, 1), "carried", train_symmetric_carried, AS_PUBLISHED[:-1] + " for larger images: momentum outlives a phase.", None, **PUBLISHED | CML[20, 1]),
+    _full((20, 1), "cml-vinyals", train_symmetric, AS_PUBLISHED[:-1] + ", on the other split.", None, split="vinyals", **TWENTY),
+    _full((20, 1), "one-sided", train_one_sided, "the contrastive rule, the free phase's end as reference.", None, **TWENTY),
+    _full((20, 1), "matched", train_matched, "the contrastive rule with a matched control.", None, **TWENTY),
+    _full((20, 1), "carried", train_symmetric_carried, AS_PUBLISHED[:-1] + " for larger images: momentum outlives a phase.", None, **TWENTY),
     *_rivals((20, 1)),
     *_rivals((20, 5)),
 )

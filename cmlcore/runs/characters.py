@@ -132,12 +132,12 @@ def omega(settings: Characters, seed: int) -> dict:
     return init(jax.random.key(2 * seed), settings.ways, settings.filters, settings.size)
 
 
-def meta_training(settings: Characters, estimator, learner, outer=None, **arranged) -> Training:
-    """Meta-training with `estimator`, and tests with `learner`; outer: the outer optimizer, Adam if None; see `few_shot.meta_training`."""
+def meta_training(settings: Characters, estimator, learner, outer=None, arrange=lambda task: task) -> Training:
+    """`few_shot.meta_training` on characters; outer: the outer optimizer, Adam if None."""
     outer = outer or optax.adam(optax.exponential_decay(settings.outer_rate, settings.halve_every, 0.5, staircase=True))
     return few_shot.meta_training(
         settings, partial(drawings, settings.split, settings.size), partial(omega, settings), synapses(settings), estimator, learner,
-        right(settings), outer, settings.average_after, **arranged,
+        right(settings), outer, settings.average_after, arrange,
     )  # fmt: skip
 
 
@@ -190,7 +190,7 @@ def train_reptile(settings: Characters) -> Training:
 
     outer = optax.sgd(optax.linear_schedule(settings.outer_rate, 0.0, settings.outer_steps))
     learner = descent(settings, settings.test_steps)
-    return meta_training(settings, reptile(descent(settings, settings.free_steps)), learner, outer, arrange=all_to_learn)
+    return meta_training(settings, reptile(descent(settings, settings.free_steps)), learner, outer, all_to_learn)
 
 
 def _imaml(learner, settings: Characters) -> Training:
