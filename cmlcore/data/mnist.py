@@ -49,8 +49,9 @@ def load(path=None) -> Digits:
     """
     if found := archives.find(ARCHIVE, path):
         return read(found)
+    places = " or ".join(map(str, archives.places(ARCHIVE, path)))
     raise FileNotFoundError(
-        f"no MNIST archive at {' or '.join(map(str, archives.places(ARCHIVE, path)))}. Put {ARCHIVE}, with the arrays {', '.join(SHAPES)}, into a "
+        f"no MNIST archive at {places}. Put {ARCHIVE}, with the arrays {', '.join(SHAPES)}, into a "
         "folder and set the environment variable CML_DATA to it, or pass load(path). small() needs no archive."
     )
 

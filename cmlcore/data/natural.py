@@ -96,9 +96,9 @@ def mini_imagenet(path=None) -> Pictures:
 def _find(name: str, path, title: str, otherwise: str) -> Path:
     if found := archives.find(name, path):
         return found
+    places = " or ".join(map(str, archives.places(name, path)))
     raise FileNotFoundError(
-        f"no {title} at {' or '.join(map(str, archives.places(name, path)))}. Put {name} into a folder and set the environment variable CML_DATA to it, or pass "
-        f"its path. {otherwise}."
+        f"no {title} at {places}. Put {name} into a folder and set the environment variable CML_DATA to it, or pass its path. {otherwise}."
     )
 
 
