@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -18,7 +19,7 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
-from program_cases import CASES, approximated, shown, sine
+from program_cases import CASES, REFERENCE_IN_DOUBLE, shown, sine
 
 import cmlcore
 from cmlcore.bilevel import Problem, Task
@@ -84,9 +85,10 @@ def in_a_page(folder: Path, script: str):
 def programs():
     """Each case's program, or the error that its export ended in (which then fails its own test, not all others)."""
     exported = {}
-    for name, (fn, settings, _) in CASES.items():
+    for name, (fn, settings, _, double) in CASES.items():
         try:
-            exported[name] = export(fn, **settings[0])
+            with precision(double):
+                exported[name] = export(fn, **settings[0])
         except Exception as error:
             exported[name] = error
     return exported
@@ -110,24 +112,38 @@ def spelled(value):
     return [names.get(str(x), x) for x in np.asarray(value).ravel().tolist()]
 
 
+@contextmanager
+def precision(double: bool):
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", double)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
+
+
 NUMPY = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "u32": np.uint32, "bool": np.bool_, "i64": np.float64}
 
 
-def package(fn, setting, double=False) -> dict[str, np.ndarray]:
-    """What the package computes, by the outputs' names; from double precision rounded to single if asked for."""
-    before = jax.config.jax_enable_x64
-    try:
-        if double:
-            jax.config.update("jax_enable_x64", True)
+def decoded(answer: dict) -> np.ndarray:
+    array = np.frombuffer(base64.b64decode(answer["data"]), NUMPY[answer["dtype"]]).reshape(answer["shape"])
+    if answer["dtype"] != "i64":
+        return array
+    assert np.all(array == np.trunc(array)) and not np.any(np.signbit(array) & (array == 0))
+    return array.astype(np.int64)
+
+
+def package(fn, setting, double=False, reference=False) -> dict[str, np.ndarray]:
+    """What the package computes, by the outputs' names; a reference comes from double precision, rounded to single."""
+    with precision(double or reference):
+        if reference:
             setting = {name: np.float64(value) for name, value in setting.items()}
         compiled = jax.jit(
             fn, compiler_options={"xla_backend_optimization_level": 0}
         )  # compiles in two thirds of the time
         paths, _ = jax.tree_util.tree_flatten_with_path(compiled(**setting))
         arrays = {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(v) for path, v in paths}
-    finally:
-        jax.config.update("jax_enable_x64", before)
-    return {name: a.astype(np.float32) for name, a in arrays.items()} if double else arrays
+    return {name: a.astype(np.float32) for name, a in arrays.items()} if reference else arrays
 
 
 def weights_joined(arrays: dict) -> dict:
@@ -140,31 +156,27 @@ def weights_joined(arrays: dict) -> dict:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_page_computes_what_jax_computes(name, answers):
-    fn, settings, close = CASES[name]
+    fn, settings, close, double = CASES[name]
     answer = answers[name]
     if isinstance(answer, Exception):
         raise answer
     assert "error" not in answer, answer["error"]
     for setting, got in zip(settings, answer, strict=True):
-        want = package(fn, setting, double=close is approximated)
+        want = package(fn, setting, double, reference=not double and close in REFERENCE_IN_DOUBLE)
         assert set(got) == set(want)
         page = {}
         for key, value in want.items():
             assert tuple(got[key]["shape"]) == value.shape and got[key]["dtype"] == DTYPES[str(value.dtype)]
-            page[key] = np.frombuffer(base64.b64decode(got[key]["data"]), NUMPY[got[key]["dtype"]]).reshape(value.shape)
+            page[key] = decoded(got[key])
         page, want = weights_joined(page), weights_joined(want)
         for key, value in want.items():
             assert close(page[key], value), f"{key}: page {page[key]}, package {value}"
 
 
 def test_every_primitive_is_tested(programs):
-    """No name in the exporter's table that no case above reaches (some exist only in newer versions of jax)."""
-    reached = {name for program in programs.values() for name in ops(program)}
-    known = {RENAMED.get(name, name) for name in PRIMITIVES if name not in NEWER or hasattr(lax, f"{name}_p")}
-    assert known - reached == set()
-
-
-NEWER = {"log2", "one_minus_square"}
+    """No name in the exporter's table that no case above reaches."""
+    reached = {name for program in programs.values() if not isinstance(program, Exception) for name in ops(program)}
+    assert {RENAMED.get(name, name) for name in PRIMITIVES} - reached == set()
 
 
 # --- What it refuses --------------------------------------------------------------------------------------------------
@@ -181,10 +193,21 @@ def test_an_unknown_primitive_is_named_with_the_line_that_used_it():
 
 
 def test_the_line_is_found_inside_loops_too():
-    def looped(x):
-        return {"y": lax.scan(lambda c, _: (lax.reduce_precision(c, 5, 10), None), x, length=3)[0]}
+    def step(carry, _):
+        wide = jnp.sin(carry)
+        narrow = lax.reduce_precision(wide, 5, 10)
+        return narrow, None
 
-    with pytest.raises(Unsupported, match=r"`reduce_precision` \(at test_program.py:\d+: return .*lax.scan"):
+    def inner(carry, _):
+        return lax.scan(step, carry, length=2)[0], None
+
+    def looped(x):
+        y, _ = lax.scan(inner, x, length=3)
+        return {"y": y}
+
+    with pytest.raises(
+        Unsupported, match=r"`reduce_precision` \(at test_program.py:\d+: narrow = lax.reduce_precision\(wide, 5, 10\)"
+    ):
         export(looped, x=np.ones(4, np.float32))
 
 
@@ -207,6 +230,34 @@ def test_an_input_that_is_not_one_array_is_refused(value):
 def test_an_unknown_dtype_is_refused():
     with pytest.raises(Unsupported, match="no dtype float16"):
         export(lambda x: {"y": x.astype(jnp.float16) * 2}, x=1.0)
+
+
+def test_a_constant_that_no_double_holds_is_refused(x64):
+    largest = np.iinfo(np.int64).max
+    with pytest.raises(Unsupported, match="int64 exactly up to 2.53, and a constant is 9223372036854775807. Use a smaller"):
+        export(lambda n: {"y": jnp.minimum(n, largest)}, n=3)
+    with pytest.raises(Unsupported, match="a constant is -9007199254740993"):
+        export(lambda n: {"y": n + np.array([1, -(2**53) - 1])}, n=3)
+    with pytest.raises(Unsupported, match=rf"a constant is {largest} \(at test_program.py:\d+: export"):
+        export(lambda x, i: {"y": jnp.take(x, i, fill_value=largest)}, x=np.arange(3), i=1)
+    smallest = export(lambda n: {"y": jnp.maximum(n, np.iinfo(np.int64).min)}, n=3)  # a power of two: exact
+    assert smallest["constants"]
+
+
+def test_an_int64_that_no_double_holds_is_an_error_where_something_depends_on_it(x64, tmp_path):
+    def fn(n):
+        large = n * n * n
+        return {"unused": jnp.where(n > 10**5, n, large)}
+
+    def compared(n):
+        return {"y": jnp.where(n * n * n > 0, 1.0, 2.0)}
+
+    functions = [fn, compared, lambda n: {"y": jnp.arange(9.0)[n * n * n]}, lambda n: {"y": (n * n * n) & 1}]
+    cases = [{"program": export(f, n=3), "inputs": [{"n": 10**6}]} for f in functions]
+    fine, *errors = javascript(tmp_path, cases)
+    assert decoded(fine[0]["unused"]) == 10**6
+    assert ["int64 beyond 2^53" in answer["error"] for answer in errors] == [True] * 3
+    assert 'The output "y" is an int64' in errors[2]["error"] and "a comparison depends on" in errors[0]["error"]
 
 
 def test_the_runtime_names_what_is_wrong(tmp_path):
@@ -264,11 +315,14 @@ def test_in_double_precision_the_page_has_the_digits_of_double_precision(x64, tm
         tmp_path, [{"program": export(fn, **setting), "inputs": [{k: spelled(v) for k, v in setting.items()}]}]
     )
     grad = np.frombuffer(base64.b64decode(answer[0]["grad"]["data"]))
-    np.testing.assert_allclose(grad, package(fn, setting)["grad"], rtol=1e-9)
+    np.testing.assert_allclose(grad, package(fn, setting, double=True)["grad"], rtol=1e-9)
 
 
 def test_a_meta_gradient_takes_less_than_a_frame(tmp_path):
-    """1-40-40-1, 10 + 10 points, 20 free and 20 nudged Adam steps. The least time of 200 runs: load cannot fail it."""
+    """1-40-40-1, 10 + 10 points, 20 free and 20 nudged Adam steps: 16 ms of the processor's time, typically 4.
+
+    The median of many moves, and not by the clock: what else the machine does is not counted.
+    """
     need(NODE, "nodejs")
     problem, net, task = sine(widths=[1, 40, 40, 1])
 
@@ -280,12 +334,13 @@ def test_a_meta_gradient_takes_less_than_a_frame(tmp_path):
     (tmp_path / "program.json").write_text(json.dumps(program))
     script = """
       const run = require(process.argv[1]).compile(require(process.argv[2]));
-      const times = Array.from({ length: 200 }, (_, i) => {
-        const start = performance.now();
+      const times = Array.from({ length: 101 }, (_, i) => {
+        const start = process.cpuUsage();
         run({ beta: 0.1 + i / 1e4, rate: 0.01 });
-        return performance.now() - start;
+        const { user, system } = process.cpuUsage(start);
+        return (user + system) / 1000;
       });
-      console.log(Math.min(...times));
+      console.log(times.sort((a, b) => a - b)[50]);
     """
     command = [NODE, "-e", script, RUNTIME, tmp_path / "program.json"]
     assert float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) < 16

@@ -57,6 +57,7 @@
 
   function erfc(x) {
     if (!(x > 1)) return 1 - erf(x);
+    if (x > 28) return 0;
     let tail = 0; // a continued fraction, from its far end
     for (let n = 20 + Math.ceil(160 / (x * x)); n > 0; n--) tail = n / 2 / (x + tail);
     const h = Math.fround(x); // exp(-x^2), with no error of rounding in x^2: h^2 is exact
