@@ -294,7 +294,7 @@ def test_the_whole_run_tells_how_far_it_is(monkeypatch, capsys):
 @pytest.mark.parametrize("asked, status, said", [(signal.SIGINT, 130, "interrupted. What is done is saved"), (signal.SIGTERM, 143, "")])
 def test_the_command_ends_with_its_workers_and_without_a_traceback(tmp_path, asked, status, said):
     """As a terminal does it: Ctrl-C reaches parent and workers at once, a request to end the parent alone."""
-    arguments = ["sine-scratch", "--jobs", "2", "--folder", str(tmp_path)]
+    arguments = ["sine-scratch", "--jobs", "1", "--folder", str(tmp_path)]
     run = [sys.executable, "-m", "cmlcore.runs", *arguments]
     parent = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for line in parent.stdout:

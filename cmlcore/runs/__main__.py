@@ -16,7 +16,7 @@ from cmlcore.runs.catalog import CATALOG, find
 from cmlcore.runs.experiment import run_seed
 
 UNFINISHED = 3
-GRACE = 5  # seconds
+GRACE = 5  # seconds after the deadline, and after a request to stop
 
 
 def describe() -> str:
@@ -88,7 +88,8 @@ def side_by_side(name: str, commands: dict[int, list[str]], jobs: int, deadline:
     try:
         while waiting or active:
             if time.monotonic() > deadline + GRACE:
-                print(f"{name}: time is up; stopped seeds {sorted(active)} on their way")
+                if active:
+                    print(f"{name}: time is up; seeds {sorted(active)} are stopped on their way")
                 return codes | dict.fromkeys([*active, *waiting], UNFINISHED)
             while waiting and len(active) < jobs:
                 seed = waiting.pop(0)
