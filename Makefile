@@ -27,6 +27,7 @@ help:
 	@echo
 	@echo "make book PYTHON=python3.12   with another interpreter (3.11 or newer; after make clean); now: $(or $(PYTHON),none found)"
 	@echo "make test ARGS='-k sine'      with arguments for pytest"
+	@echo "make colab ARGS='--newest --python python3.12 bilevel'   one end, one Python, one chapter"
 	@echo "make bench ARGS='conv4 --receipt'   one step only, and keep its table under benchmarks/receipts"
 
 book: notebooks site

@@ -1,4 +1,4 @@
-"""The notebooks as Colab runs them: `python tests/colab.py [--oldest | --newest] [chapter ...]`, or `make colab`.
+"""The notebooks as Colab runs them: `python tests/colab.py [--oldest | --newest] [--python PYTHON] [chapter ...]`, or `make colab`.
 
 In a fresh environment, once with the oldest and once with the newest supported version of what a notebook needs, without the book's
 package and without the tools of its site and its tests. Each notebook runs as it is committed: its own first cell installs the
@@ -32,13 +32,13 @@ def wanted() -> str:
     return "".join(part.partition("\n")[2] for part in parts if part.startswith(SECTIONS))
 
 
-def make(folder: Path, resolution: str) -> Path:
-    """A fresh environment with pip, in which Python believes that it runs on Colab; gives its interpreter."""
+def make(folder: Path, resolution: str, base: str) -> Path:
+    """A fresh environment of the interpreter `base`, with pip, in which Python believes that it runs on Colab; gives its interpreter."""
     uv = [Path(sys.executable).with_name("uv")]
     needs = folder.with_suffix(".txt")
     needs.write_text(wanted())
     quiet = {"check": True, "env": os.environ | {"UV_LINK_MODE": "copy"}}
-    subprocess.run([*uv, "venv", "--quiet", "--clear", "--seed", "--python", sys.executable, folder], **quiet)
+    subprocess.run([*uv, "venv", "--quiet", "--clear", "--seed", "--python", base, folder], **quiet)
     python = folder / "bin" / "python"
     install = [*uv, "pip", "install", "--quiet", "--python", python, "--resolution", resolution]
     subprocess.run([*install, "-r", ROOT / "pyproject.toml", "-r", needs], **quiet)
@@ -50,7 +50,7 @@ def make(folder: Path, resolution: str) -> Path:
 
 
 def surroundings() -> dict:
-    """What a notebook's process finds: this checkout in place of the published repository, Omniglot where this machine has it."""
+    """What a notebook's process finds: this checkout in place of the published repository, data where they lie beside it."""
     url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
     git = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{ROOT.as_uri()}.insteadOf", "GIT_CONFIG_VALUE_0": url}
     data = ROOT.parent / "shared" / "data"
@@ -82,13 +82,17 @@ def main() -> int:
     parser.add_argument("chapter", nargs="*", help="only these; by default all of book/")
     for end in ENDS:
         parser.add_argument(f"--{end}", action="store_true", help=f"only with the {end} versions")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter, as python3.12 or a path; by default the one that runs this")
     chosen = parser.parse_args()
-    notebooks = [path for path in sorted((ROOT / "book").glob("*.ipynb")) if not chosen.chapter or path.stem in chosen.chapter]
+    chapters = {path.stem: path for path in sorted((ROOT / "book").glob("*.ipynb"))}
+    if unknown := set(chosen.chapter) - chapters.keys():
+        parser.error(f"no chapter {', '.join(sorted(unknown))}; there are {', '.join(chapters)}")
+    notebooks = [path for name, path in chapters.items() if not chosen.chapter or name in chosen.chapter]
     failed = 0
     for end in [end for end in ENDS if getattr(chosen, end)] or ENDS:
         print(f"Making an environment with the {end} versions ...", flush=True)
         with tempfile.TemporaryDirectory() as folder:
-            python = make(Path(folder) / end, ENDS[end])
+            python = make(Path(folder) / end, ENDS[end], chosen.python)
             print(subprocess.run([python, "-c", "import jax, sys; print('Python', sys.version.split()[0], 'JAX', jax.__version__)"], capture_output=True, text=True).stdout, end="")
             for notebook in notebooks:
                 start = time.perf_counter()
