@@ -51,6 +51,9 @@ def export(fn: Callable, **inputs) -> dict:
             It may close over arrays; these become constants. Random numbers must be such constants too.
     inputs: example values, which fix each input's shape and dtype. Their numbers are not stored.
 
+    The page computes in the function's own precision. Its int64 is a double: exact up to 2^53, and an error in the page
+    where an output, an index or a comparison depends on one that went beyond.
+
     Raises `Unsupported` for a primitive, dtype or int64 constant that the page does not have, TypeError for an input
     that is not one array. The program's bytes depend on the version of jax; what it computes does not.
     """
