@@ -155,7 +155,7 @@
     shift_right_logical: (a, b) => (inside(b) ? Math.floor(a / 2 ** b) + (a < 0 ? 2 ** (64 - b) : 0) : 0 * a * b),
     shift_right_arithmetic: (a, b) => Math.floor(a / 2 ** (inside(b) ? b : 64 + 0 * b)),
   };
-  const KEEPS = ["max", "min", "and", "or", "xor", "convert_element_type"]; // never a number that none of the operands has
+  const KEEPS = ["max", "min", "and", "or", "xor", "convert_element_type"]; // cannot lead further than the operands go
 
   const LOST = "is an int64 beyond 2^53, which a page cannot hold. Compute it in float64, or in Python before exporting.";
   const known = (x) => { if (x !== x) throw new Error(`What an index or a comparison depends on ${LOST}`); return x; };
