@@ -14,7 +14,7 @@ import jax
 
 from benchmarks import clock, pytorch, table
 from cmlcore import devices
-from cmlcore.runs.receipts import device_in_words
+from cmlcore.runs.experiment import device_in_words
 
 RECEIPTS = Path(__file__).parent / "receipts"
 STEPS = ("conv4", "sine")
@@ -42,7 +42,7 @@ def measure(name, cases, floor, with_pytorch, rounds, seconds, measured) -> dict
         versions["torch"] = about["version"]
         where = f"PyTorch {about['version']} on {about['device']}, {about['threads']} threads"
         notes.append(f"{where}; its numbers differ from JAX's by {about['disagreement']:.1e} (relative, in a short run).")
-        if about["device"] == "cuda":
+        if about["precision"] == "tf32":
             notes.append("PyTorch's convolutions are in tf32, which is its default on a GPU.")
         notes += [f"PyTorch: {way} failed here ({why})." for way, why in about["failed"].items()]
     elif with_pytorch:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from benchmarks import pytorch
 from benchmarks.clock import Case, compiled
 from cmlcore import devices
 from cmlcore.data.episodes import Examples
@@ -20,18 +21,17 @@ from cmlcore.models.conv4 import (
     transductive,
 )
 
-WAYS, FILTERS, SIZE, RATE, STEPS = 5, 64, 28, 0.01, 5
+FILTERS, SIZE, RATE, STEPS = 64, 28, 0.01, 5
 FORMS = {"in turn": convolution.in_turn, "grouped": convolution.grouped, "products": convolution.products, "shifted": convolution.shifted}
 ON_GPU = jax.default_backend() == "gpu"
 
 
-def data(tasks: int = 4, images: int = 5):
-    """Parameters with a leading axis of tasks, images `(tasks, images, 28, 28)`, labels."""
+def data(tasks: int = 4, ways: int = 5):
+    """Parameters with a leading axis of tasks, one image of each class `(tasks, ways, 28, 28)`, labels."""
     draw = np.random.default_rng(0)
-    x = jnp.asarray(draw.uniform(size=(tasks, images, SIZE, SIZE)), jnp.float32)
-    labels = jnp.asarray(np.arange(images) % WAYS)
-    params = jax.vmap(lambda key: init_conv4(key, WAYS, FILTERS, SIZE))(jax.random.split(jax.random.key(0), tasks))
-    return params, x, jnp.broadcast_to(labels, (tasks, images))
+    x = jnp.asarray(draw.uniform(size=(tasks, ways, SIZE, SIZE)), jnp.float32)
+    params = jax.vmap(lambda key: init_conv4(key, ways, FILTERS, SIZE))(jax.random.split(jax.random.key(0), tasks))
+    return params, x, jnp.broadcast_to(jnp.arange(ways), (tasks, ways))
 
 
 def learn(logits, steps: int = STEPS):
@@ -80,9 +80,9 @@ def over_devices(step):
     return jax.shard_map(step, mesh=devices.task_mesh(), in_specs=spec, out_specs=spec, check_vma=False)
 
 
-def cases(tasks: int = 4, images: int = 5) -> dict[str, Case]:
+def cases(tasks: int = 4, ways: int = 5) -> dict[str, Case]:
     """Every way to take the step, by name; compiled at its first run."""
-    args = data(tasks, images)
+    args = data(tasks, ways)
 
     case = lambda fn, precision="float32", steps=STEPS, args=args: compiled(fn, args, precision, steps)
     found = {"cmlcore, the default form": case(jax.vmap(learn(ours())))}
@@ -102,20 +102,20 @@ def cases(tasks: int = 4, images: int = 5) -> dict[str, Case]:
     return found
 
 
-def floor(tasks: int = 4, images: int = 5) -> dict:
+def floor(tasks: int = 4, ways: int = 5) -> dict:
     """What a step cannot do without: operations of all products, forward and twice backward, and bytes that must move."""
     operations, numbers, side, channels = 0, 0, SIZE, 1
     for _ in range(4):
-        products = 2 * images * side**2 * 9 * channels * FILTERS
+        products = 2 * ways * side**2 * 9 * channels * FILTERS
         operations += products * (3 if channels > 1 else 2)  # the gradient of the drawing itself is not needed
-        numbers += 2 * images * side**2 * FILTERS  # what backward reads again is written once and read once
+        numbers += 2 * ways * side**2 * FILTERS  # what backward reads again is written once and read once
         side, channels = side // 2, FILTERS
-    operations += 3 * 2 * images * side**2 * FILTERS * WAYS
-    parameters = sum(p.size for p in jax.tree.leaves(jax.eval_shape(lambda: init_conv4(jax.random.key(0), WAYS, FILTERS, SIZE))))
+    operations += 3 * 2 * ways * side**2 * FILTERS * ways
+    parameters = sum(p.size for p in jax.tree.leaves(jax.eval_shape(lambda: init_conv4(jax.random.key(0), ways, FILTERS, SIZE))))
     return {
         "operations": tasks * operations,
         "bytes": tasks * 4 * (numbers + 3 * parameters),
-        "sentence": f"conv4's inner step: {tasks} tasks of {images} images {SIZE} x {SIZE}, {FILTERS} filters, weights per task; forward, "
+        "sentence": f"conv4's inner step: {tasks} tasks of {ways} images {SIZE} x {SIZE}, {FILTERS} filters, weights per task; forward, "
         "backward and update. Bytes: each block's activations once out and in, parameters twice in and once out.",
     }
 
@@ -124,8 +124,5 @@ def arrays() -> dict[str, np.ndarray]:
     """What the PyTorch version starts from, and the gradient that it should find."""
     params, x, y = data()
     loss = lambda p, x, y: cross_entropy(lambda phi, e: ours()(phi, e.images))(p, Examples(x, y, x))
-    named = lambda tree, prefix: {
-        prefix + jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
     found = jax.jit(jax.vmap(jax.grad(loss)))(params, x, y)
-    return named(params, "params.") | {"x": np.asarray(x), "y": np.asarray(y)} | named(found, "expected.")
+    return pytorch.named(params, "params.") | {"x": np.asarray(x), "y": np.asarray(y)} | pytorch.named(found, "expected.")

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import jax
 import numpy as np
 
 from benchmarks.clock import Case
@@ -24,6 +25,12 @@ def interpreter() -> str | None:
         if subprocess.run([python, "-c", "import torch"], capture_output=True).returncode == 0:
             return python
     return sys.executable if find_spec("torch") else None
+
+
+def named(tree, prefix: str) -> dict[str, np.ndarray]:
+    """The leaves of a tree of arrays by their paths, as the other process reads them."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {prefix + jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
 
 
 class Worker:
@@ -48,7 +55,8 @@ class Worker:
         return self._answer()
 
     def cases(self) -> dict[str, Case]:
-        return {f"PyTorch: {n}": Case(lambda n=n: self.seconds(n), steps=self.about["steps"]) for n in self.about["first"]}
+        case = lambda name: Case(lambda: self.seconds(name), self.about["precision"], self.about["steps"])
+        return {f"PyTorch: {name}": case(name) for name in self.about["first"]}
 
     def close(self) -> None:
         self.process.stdin.close()

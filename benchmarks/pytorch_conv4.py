@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch.func import grad, vmap
 
 RATE, STEPS = 0.01, 5
+ON_GPU = "tf32"  # what PyTorch computes convolutions in there, unless told otherwise
 
 
 def network(p, x):

@@ -6,6 +6,7 @@ import torch
 from torch.func import grad, vmap
 
 RATE, FREE, NUDGED, BETA, PULL, LAYERS = 0.01, 500, 250, 0.1, 0.1, 3
+ON_GPU = "float32"
 
 
 def predict(p, x):

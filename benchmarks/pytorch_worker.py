@@ -42,6 +42,7 @@ def main(module: str, path: str) -> None:
         except Exception as error:  # a way that this version of PyTorch cannot go is a row that says so
             failed[name] = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}"
     about = {"version": torch.__version__, "device": device, "threads": torch.get_num_threads()}
+    about["precision"] = importlib.import_module(module).ON_GPU if device == "cuda" else "float32"
     say(about | {"first": first, "failed": failed, "steps": steps, "disagreement": disagreement(answer(), arrays)})
     for line in sys.stdin:
         say(seconds_of(cases[line.strip()], device))

@@ -3,10 +3,10 @@
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks import pytorch
 from benchmarks.clock import Case, compiled
 from cmlcore import contrastive, fast, kernel, trees
 from cmlcore.data.sine import WIDTHS, sine_task
@@ -94,9 +94,6 @@ def arrays() -> dict[str, np.ndarray]:
     theta, tasks = data()
     short = {"free": 12, "nudged": 8}
     after = jax.jit(meta(over_tasks, plain(contrastive.contrastive, **short)))(theta, tasks)
-    flat = lambda tree, prefix: {
-        prefix + jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-    }
     points = {"sx": tasks.support.x, "sy": tasks.support.y, "qx": tasks.query.x, "qy": tasks.query.y}
     counts = {name: np.asarray(count) for name, count in short.items()}
-    return flat(theta, "params.") | {n: np.asarray(p) for n, p in points.items()} | flat(after, "expected.") | counts
+    return pytorch.named(theta, "params.") | {n: np.asarray(p) for n, p in points.items()} | pytorch.named(after, "expected.") | counts

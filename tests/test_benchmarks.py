@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import clock, conv4, pytorch, pytorch_worker, table
+from benchmarks import clock, conv4, page, pytorch, pytorch_worker, table
 from benchmarks.clock import Case
 
 MACHINE = {"float32": 1e9, "bfloat16": 4e9, "bandwidth": 1e8}
@@ -71,4 +71,19 @@ def test_operations_of_the_inner_step_are_those_counted_by_hand():
     """Forward 4.516, 72.25, 18.06 and 3.318 million for the blocks; the first has no gradient of its input; the read-out is 3200."""
     a_task = 2 * 4_515_840 + 3 * (72_253_440 + 18_063_360 + 3_317_760 + 3_200)
     assert conv4.floor()["operations"] == 4 * a_task
-    assert conv4.floor(8, 10)["operations"] == 4 * conv4.floor()["operations"]
+    twice = 2 * (a_task - 3 * 3_200) + 4 * 3 * 3_200  # twice the images; the read-out is twice as wide as well
+    assert conv4.floor(8, 10)["operations"] == 8 * twice
+
+
+def test_the_page_s_meta_gradient_is_counted_by_hand():
+    """Twenty free steps on 10 rows and twenty nudged ones on 20, at 10,080 operations a row; Adam and the pull, 16 a weight and step."""
+    assert page.operations() == 20 * 10 * 10_080 + 20 * 20 * 10_080 + 40 * 16 * 1_761
+
+
+def test_a_table_of_the_page_can_be_read():
+    row = {"chapter": "bilevel", "explorable": "stopped-early"}
+    row |= {f"{key}_{kind}": 1.5 for key in ("answer", "program", "plotly") for kind in ("ms", "slowest_ms")}
+    program = {"ms": 4.0, "fastest": 3.0, "slowest": 9.0, "rate": 3e9, "operations": 7e6, "floor_ms": 2.0, "times_floor": 2.0}
+    receipt = {"machine": "a machine", "versions": {"chromium": "1"}, "program": program, "explorables": {"phone": [row]}}
+    text = page.text(receipt)
+    assert "2.0 times the floor" in text and "stopped-early" in text and "7e+06 operations at 3 GFLOP/s" in text

@@ -1,0 +1,175 @@
+"""`python -m benchmarks.page [--receipt]`: what a move of a slider costs in the page, in Chromium on this machine.
+
+Two tables. One program beside its floor: a meta-gradient of the sine network, 20 free and 20 nudged Adam steps, against its
+operations at the rate of a plain loop over typed arrays. And every explorable of the site as `make site` built it, at two widths of
+the window: from the input event to the finished drawing, and of that the program's and plotly's part.
+"""
+
+import argparse
+import json
+import re
+import shutil
+import statistics
+from datetime import date
+
+import jax
+import optax
+from playwright.sync_api import sync_playwright
+
+from benchmarks.__main__ import RECEIPTS
+from benchmarks.sine import adam_operations, row_operations
+from cmlcore import explore
+from cmlcore.contrastive import contrastive
+from cmlcore.data.sine import WIDTHS, sine_task
+from cmlcore.explore.program import export
+from cmlcore.fast import pulled_regression
+from cmlcore.models.mlp import init_mlp
+from cmlcore.notebooks import ROOT
+from cmlcore.runs.experiment import device_in_words
+from cmlcore.solve import optimizer
+
+SITE = ROOT / "_build" / "html"
+POINTS, STEPS, MOVES = 10, 20, 21
+WINDOWS = {"desk": (1280, 900), "phone": (390, 844)}
+
+
+# ---- one program and its floor -------------------------------------------------------------------------------------------
+
+
+def program() -> dict:
+    """The meta-gradient as a page gets it, its knobs beta and the learning rate."""
+    theta, task = init_mlp(jax.random.key(0), WIDTHS), sine_task(jax.random.key(1), POINTS, POINTS)
+
+    def meta_gradient(beta, rate):
+        adam = optimizer(optax.adam(rate), STEPS)
+        return {"grad": contrastive(adam, adam, beta)(pulled_regression(0.01), theta, task).grad}
+
+    return export(meta_gradient, beta=0.1, rate=0.01)
+
+
+def operations() -> int:
+    """Of the meta-gradient: the free phase sees the support points, the nudged phase the query points too."""
+    parameters = sum(size for layer in jax.eval_shape(lambda: init_mlp(jax.random.key(0), WIDTHS)) for size in (layer["w"].size, layer["b"].size))
+    return STEPS * 3 * POINTS * row_operations() + 2 * STEPS * parameters * adam_operations()
+
+
+PROGRAM = """([program, size, width]) => {
+  const run = CMLProgram.compile(program), best = (times) => Math.min(...times);
+  const clock = (work, turns) => { const start = performance.now(); for (let k = 0; k < turns; k++) work(k); return (performance.now() - start) / turns; };
+  const [a, b, c] = [size * width, width * width, size * width].map((n) => Float32Array.from({ length: n }, (_, k) => Math.sin(k)));
+  const product = () => {
+    for (let i = 0; i < size; i++) for (let j = 0; j < width; j++) {
+      let sum = 0;
+      for (let k = 0; k < width; k++) sum += a[i * width + k] * b[j * width + k];
+      c[i * width + j] = sum;
+    }
+  };
+  const move = (k) => run({ beta: 0.1 + k / 1e4, rate: 0.01 });
+  clock(product, 2000); clock(move, 20);                       // the engine compiles what runs often
+  const moves = Array.from({ length: 51 }, () => clock(move, 5)).sort((x, y) => x - y);
+  const loop = best(Array.from({ length: 51 }, () => clock(product, 200)));
+  return { ms: moves[25], fastest: moves[0], slowest: moves[50], rate: (2 * size * width * width) / (loop / 1e3) };
+}"""
+
+
+def against_the_floor(page) -> dict:
+    """Milliseconds a move, and the floor: operations at the rate of a plain product of the network's size."""
+    for file in explore.static_files():
+        if file.name == "program.js":
+            page.add_script_tag(path=file)
+    found = page.evaluate(PROGRAM, [program(), POINTS, WIDTHS[1]])
+    floor = 1e3 * operations() / found["rate"]
+    found |= {"operations": operations(), "floor_ms": floor, "times_floor": found["ms"] / floor}
+    return {key: float(f"{value:.3g}") for key, value in found.items()}
+
+
+# ---- the book's explorables ----------------------------------------------------------------------------------------------
+
+MOVE = """async ([name, moves]) => {
+  const element = document.getElementById(name), controls = [...element.querySelectorAll("[data-knob]")], rows = [];
+  const react = Plotly.react;
+  let drawing = 0;
+  Plotly.react = function (...given) { const start = performance.now(); react.apply(this, given); drawing += performance.now() - start; };
+  let seed = 1;
+  const random = (n) => (seed = (seed * 48271) % 2147483647) % n;
+  for (let move = 0; move < moves; move++) {
+    drawing = 0;
+    await new Promise(requestAnimationFrame);
+    const places = () => controls.map((control) => (control.tagName === "SELECT" ? control.selectedIndex : Number(control.value))).join();
+    const start = performance.now(), before = places();
+    do
+      for (const control of controls)
+        if (control.tagName === "SELECT") control.selectedIndex = random(control.options.length);
+        else control.value = random(Number(control.max) + 1);
+    while (places() === before);
+    controls[0].dispatchEvent(new Event("input", { bubbles: true }));
+    while (element.querySelector(".cml-link").hash !== "#" + element.dataset.shown) await new Promise((done) => setTimeout(done));
+    rows.push([performance.now() - start, element.explorable.milliseconds || 0, drawing]);
+  }
+  Plotly.react = react;
+  return rows;
+}"""
+
+
+def chapter(page, path) -> list[dict]:
+    """A row for each explorable of a page: medians and the slowest of some moves of all knobs at once, after two to warm up."""
+    page.goto(path.as_uri())
+    rows = []
+    for name in page.evaluate("[...document.querySelectorAll('.cml-explorable')].map(e => e.id)"):
+        page.locator(f"#{name}").scroll_into_view_if_needed()
+        page.wait_for_function("name => document.getElementById(name).dataset.shown", arg=name)
+        times = list(zip(*page.evaluate(MOVE, [name, MOVES + 2])[2:]))
+        row = {"chapter": path.stem, "explorable": name.removeprefix("explorable-")}
+        for key, values in zip(("answer", "program", "plotly"), times):
+            row |= {f"{key}_ms": round(statistics.median(values), 1), f"{key}_slowest_ms": round(max(values), 1)}
+        rows.append(row)
+    return rows
+
+
+def text(receipt: dict) -> str:
+    """A receipt as it is printed."""
+    p = receipt["program"]
+    lines = [
+        f"In the page, Chromium {receipt['versions']['chromium']}, {receipt['machine']}",
+        f"Meta-gradient, 20 + 20 steps: {p['ms']} ms a move ({p['fastest']} to {p['slowest']}); floor {p['floor_ms']} ms, {p['operations']:.3g} operations "
+        f"at {p['rate'] / 1e9:.2g} GFLOP/s of a plain loop; {p['times_floor']} times the floor.",
+    ]
+    for window, rows in receipt["explorables"].items():
+        lines += ["", f"{window}: milliseconds from input to drawing, median (slowest); of it the program, and plotly"]
+        for r in sorted(rows, key=lambda r: -r["answer_ms"]):
+            parts = "".join(f"{r[f'{key}_ms']:8.1f} ({r[f'{key}_slowest_ms']:5.1f})" for key in ("answer", "program", "plotly"))
+            lines.append(f"  {r['chapter']:26}{r['explorable']:26}{parts}")
+    return "\n".join(lines)
+
+
+def measure() -> dict:
+    """Both tables; raises SystemExit where there is no site or no Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not chromium or not (SITE / "index.html").exists():
+        raise SystemExit("This needs the site and Chromium: make book; apt-get install chromium.")
+    pages = sorted(path for path in (SITE / "book").glob("*.html") if "cml-explorable" in path.read_text(encoding="utf-8"))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        found = {"program": against_the_floor(browser.new_page()), "explorables": {}}
+        for window, (width, height) in WINDOWS.items():
+            page = browser.new_page(viewport={"width": width, "height": height})
+            found["explorables"][window] = [row for path in pages for row in chapter(page, path)]
+        versions = {"chromium": browser.version, "jax": jax.__version__}
+        browser.close()
+    return {"machine": device_in_words(), "date": date.today().isoformat(), "versions": versions} | found
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.page", description=__doc__.splitlines()[0])
+    parser.add_argument("--receipt", action="store_true", help="keep the tables under benchmarks/receipts")
+    args = parser.parse_args()
+    receipt = measure()
+    print(text(receipt))
+    if args.receipt:
+        slug = re.sub(r"[^a-z0-9]+", "-", receipt["machine"].lower()).strip("-")
+        RECEIPTS.mkdir(exist_ok=True)
+        (RECEIPTS / f"{slug}-page.json").write_text(json.dumps(receipt, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
