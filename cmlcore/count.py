@@ -68,7 +68,8 @@ def _marked_loss(loss: Loss) -> Loss:
 
 def marked(problem: Problem) -> Problem:
     """The same problem, same numbers, with a mark on each first and second derivative of its two losses."""
-    return problem._replace(inner=_marked_loss(problem.inner), outer=_marked_loss(problem.outer))
+    # A plain problem, whatever kind was given: an estimator that does not call the losses of its kind must say so, not count as asking nothing.
+    return Problem(_marked_loss(problem.inner), _marked_loss(problem.outer), problem.init)
 
 
 class Counts(NamedTuple):

@@ -42,16 +42,15 @@ def pad(x):
 
 def _six(theta):
     """The six arrays of a network as `fast.backpropagate` takes them, padded; the last bias stays (1,)."""
-    a, b, c = theta
-    return [*map(pad, (a["w"][0], a["b"], b["w"], b["b"], c["w"][:, 0])), c["b"]]
+    packed = fast.pack(theta)
+    w1, b1, b2, w3 = packed.rows
+    return [*map(pad, (w1, b1, packed.middle, b2, w3)), packed.last]
 
 
 def _network(six, width: int):
     """The inverse of `_six`, over a leading axis of tasks."""
-    w1, b1, w2, b2, w3, b3 = six
-    cut = lambda x: x[:, :width]
-    first, second = {"w": cut(w1)[:, None], "b": cut(b1)}, {"w": cut(w2)[..., :width], "b": cut(b2)}
-    return [first, second, {"w": cut(w3)[..., None], "b": b3}]
+    w1, b1, w2, b2, w3 = (x[:, :width] for x in six[:5])
+    return jax.vmap(fast.unpack)(fast.Packed(jnp.stack([w1, b1, b2, w3], 1), w2[..., :width], six[5]))
 
 
 def _two_phases(free: Adam, nudged: Adam, pull: float, *refs):
@@ -77,7 +76,7 @@ def two_phases(theta: Theta, tasks: Task, free: Adam, nudged: Adam, pull: float,
 
     theta: parameters of `cmlcore.models.mlp`, widths (1, H, H, 1); learning starts at them and is pulled to them. tasks: along the
     leading axis, each (tasks, examples, 1). pull: lambda, a Python number, and so are the rates of `free` and `nudged` unless they
-    are schedules. interpret: run the kernel's operations one by one without a GPU, to test it.
+    are schedules. interpret: run the kernel's operations one by one without a GPU, to test it. Raises ValueError for other widths.
     """
     omega = _six(theta)
     each = lambda rows: jax.tree.map(pad, rows)

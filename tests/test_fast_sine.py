@@ -10,6 +10,7 @@ import pytest
 
 from cmlcore import contrastive, fast, kernel, trees
 from cmlcore.bilevel import augmented
+from cmlcore.count import counts
 from cmlcore.data.sine import WIDTHS, sine_task
 from cmlcore.diagnostics import memory
 from cmlcore.meta import over_tasks
@@ -95,6 +96,18 @@ def test_one_kernel_for_both_phases_gives_the_same_numbers():
         assert jax.tree.map(np.shape, mine) == jax.tree.map(np.shape, theirs)
         assert apart(mine, theirs) < 1e-5
     assert apart(found[1], found[0]) > 1e-3
+
+
+def test_the_kernel_refuses_another_network():
+    theta = init_mlp(jax.random.key(0), (2, 40, 40, 1))
+    with pytest.raises(ValueError, match="widths"):
+        kernel.two_phases(theta, TASKS, fast.Adam(0.01, 2), fast.Adam(0.01, 2), PROBLEM.pull, 0.3, interpret=True)
+
+
+def test_nobody_counts_what_the_rules_by_hand_ask():
+    """They never call the problem's losses, so a count would be of nothing."""
+    with pytest.raises(TypeError, match="written out for one problem"):
+        counts(fast.contrastive(fast.Adam(0.01, 3), fast.Adam(0.01, 3), 0.3), PROBLEM, THETA, ONE)
 
 
 def as_if_on_a_gpu():
