@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from cmlcore.devices import cores
 from cmlcore.runs import receipts
 from cmlcore.runs.catalog import CATALOG, find
 from cmlcore.runs.experiment import run_seed
@@ -135,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cmlcore.runs", description="The book's full experiments.")
     parser.add_argument("name", nargs="?", help="an experiment, or `all` for those without a fresh receipt; none: list them")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this long, saved (default: run to the end)")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="seeds run side by side (default: one a core)")
+    parser.add_argument("--jobs", type=int, default=cores(), help="seeds run side by side (default: one a core)")
     parser.add_argument("--folder", type=Path, default=Path(".checkpoints"), help="where checkpoints go (default: .checkpoints)")
     parser.add_argument("--worker", nargs=3, metavar=("SEED", "OUT", "DEADLINE"), help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -13,7 +13,6 @@ import numpy as np
 
 from cmlcore.data import archive
 from cmlcore.runs.experiment import Experiment, Outcome, fingerprint
-from cmlcore.runs.experiment import device_in_words as device_in_words  # the benchmarks' receipts say it too
 
 FOLDER = Path(__file__).parent / "receipts"
 # Two-sided 95 % points of Student's t for 1, 2, ... degrees of freedom.
