@@ -440,12 +440,12 @@
 
   // --- The page -------------------------------------------------------------------------------------------------------
 
-  function obeyAddress(scroll) {
+  function obeyAddress(block) {
     if (!location.hash.includes("=")) return;
     const wanted = new URLSearchParams(location.hash.slice(1));
     const first = all.filter((one) => one.obey(wanted))[0];
-    if (!first || !scroll) return;
-    const show = () => first.element.scrollIntoView({ block: "start" });
+    if (!first) return;
+    const show = () => first.element.scrollIntoView({ block });
     show();
     window.MathJax?.startup?.promise?.then(show); // formulas above it have taken their room by then
   }
@@ -462,8 +462,8 @@
       { rootMargin: "400px" },
     );
     all.forEach(({ element }) => near.observe(element));
-    obeyAddress(true);
-    addEventListener("hashchange", () => obeyAddress(false));
+    obeyAddress("start");
+    addEventListener("hashchange", () => obeyAddress("nearest"));
     addEventListener("beforeprint", () => all.forEach((one) => one.print(true)));
     addEventListener("afterprint", () => all.forEach((one) => one.print(false)));
     const recolor = () => requestAnimationFrame(() => all.forEach((one) => one.draw()));
