@@ -27,7 +27,7 @@ CATALOG = (
     Experiment(
         "sine-cml-minibatch-momentum",
         "Sine waves: the contrastive rule with a matched control, mini-batch inner learning, momentum in the nudged phase.",
-        sine.Minibatch(300, 150, 0.01, 0.002, 0.9, 10, 0.1, 0.1, 1000, 25, 0.01, 1.0),
+        sine.Minibatch(600, 150, 0.01, 0.002, 0.9, 10, 0.1, 0.1, 1000, 25, 0.01, 1.0),
         sine.train_minibatch,
         SEEDS,
         ERROR,
