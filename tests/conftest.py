@@ -17,6 +17,12 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import jax
 
+# Tests compile far more than they compute, and a third of that time is LLVM making code fast. JAX reads this once, here; the
+# processes that tests start, the notebooks' kernels among them, compile as everywhere else.
+with pytest.MonkeyPatch.context() as patch:
+    patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip())
+    jax.devices()
+
 
 def pytest_collection_modifyitems(items):
     """The browser's files first: they take longest, and a long one that starts last leaves the other cores idle."""

@@ -294,6 +294,42 @@ def test_a_program_that_the_page_cannot_run_says_why(browser, tmp_path):
     page.close()
 
 
+ANGLES = np.linspace(0.1, 3, 30)
+KINDS = Explorable(
+    name="kinds",
+    title="Every kind of mark",
+    compute=lambda size: {"wave": size * jnp.sin(ANGLES), "low": -jnp.exp(-ANGLES) * size, "picture": size * jnp.outer(ANGLES[:3], ANGLES[:4]) / 3, "fall": size * jnp.exp(-ANGLES)},
+    knobs=[Knob("size", "size", 0.2, 1, 0.8, points=9)],
+    draw=Drawing([
+        Panel([Line(ANGLES, "wave"), Dots(ANGLES[::7], np.cos(ANGLES[::7])), Band(ANGLES, "low", "wave"), Marker(2.0, "size")], x=Axis("angle", range=(0, 3)), y=Axis("height", range=(-1, 1))),
+        Panel([Bars(np.arange(1, 5), np.array([0.5, -0.3, 0.8, 0.2]))], x=Axis("k", range=(0, 5)), y=Axis("score", range=(-1, 1))),
+        Panel([Image("picture", -1, 1)]),
+        Panel([Line(ANGLES, "fall"), Dots(ANGLES[::9], np.exp(-ANGLES[::9]))], x=Axis("angle", range=(0.1, 10), log=True), y=Axis("fall", range=(0.01, 1), log=True)),
+    ]),
+    say="The size is {size:.1f}.",
+)
+PLACES = """(plot) => {
+  const middles = (marks) => [...marks].filter((e) => getComputedStyle(e).strokeWidth !== "0px" || e.tagName === "image" || getComputedStyle(e).fill !== "none")
+    .map((e) => e.getBoundingClientRect()).map((b) => [b.left + b.width / 2, b.top + b.height / 2]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+  const moving = ".cml-moving .overplot :is(path.js-line, path.point, path.js-fill, .point path, image)";
+  return [middles(plot.querySelectorAll(".cml-still svg svg > :is(path, circle, rect, image)")), middles(plot.querySelectorAll(moving))];
+}"""
+
+
+def test_the_picture_of_jupyter_and_of_paper_is_the_one_of_the_page(page, tmp_path):
+    """Two programs draw the same plain data: the middles of a panel's marks lie alike, to a hundredth of the box around them."""
+    page.goto(write(tmp_path, [KINDS]))
+    settle(page, KINDS)
+    counts = []
+    for plot in element(page, KINDS).locator(".cml-plot").all():
+        still, moving = (np.array(marks) for marks in plot.evaluate(PLACES))
+        assert still.shape == moving.shape, (still, moving)
+        alike = [(marks - marks.min(0)) / np.maximum(np.ptp(marks, axis=0), 1) for marks in (still, moving)]
+        assert np.abs(alike[0] - alike[1]).max() < 0.01, (still, moving)
+        counts.append(len(still))
+    assert counts == [8, 4, 1, 5]
+
+
 def test_figures_follow_the_theme(page, address):
     page.goto(address)
     settle(page, LIGHT)

@@ -68,9 +68,17 @@ def address(serve):
     return serve()
 
 
-def watched(browser):
+@pytest.fixture(scope="module")
+def reader(browser):
+    """A browser that keeps what it has loaded and compiled, as a reader's does."""
+    context = browser.new_context(viewport=WIDE)
+    yield context
+    context.close()
+
+
+def watched(reader):
     """A page, and a list of all that goes wrong on it: errors and warnings in the console, failed loads, requests to another host."""
-    page, wrong = browser.new_context(viewport=WIDE).new_page(), []
+    page, wrong = reader.new_page(), []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda message: wrong.append(message.text) if message.type in ("error", "warning") else None)
     page.on("requestfailed", lambda request: wrong.append(f"{request.url} failed: {request.failure}"))
@@ -81,25 +89,25 @@ def watched(browser):
 
 
 @pytest.fixture
-def page(browser):
+def page(reader):
     """A page that fails its test for all that goes wrong on it."""
-    page, wrong = watched(browser)
+    page, wrong = watched(reader)
     yield page
-    page.context.close()
+    page.close()
     assert wrong == []
 
 
 @pytest.fixture(scope="module")
-def reading(browser, address):
+def reading(reader, address):
     """A chapter's watched page, open for the tests of its explorables, one after the other."""
     current = {}
 
     def open_page(chapter):
         if chapter not in current:
             for page, _ in current.values():
-                page.context.close()
+                page.close()
             current.clear()
-            current[chapter] = page, _ = watched(browser)
+            current[chapter] = page, _ = watched(reader)
             page.goto(f"{address}/book/{chapter}.html")
         return current[chapter]
 
@@ -141,7 +149,6 @@ def theme(page, scheme):
     """Ask for the light or the dark theme, as the reader's system does."""
     page.emulate_media(color_scheme=scheme)
     page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
-    page.wait_for_timeout(300)  # colors fade from one theme to the other
 
 
 # ---- pages ---------------------------------------------------------------------------------------------------------------
@@ -179,7 +186,8 @@ def require_whole(page, site, name):
 
 
 def require_fitting(page, width, state):
-    """Nothing is wider than the window, and no part of a figure leaves it."""
+    """Nothing is wider than the window, and no part of a figure leaves it, once the figures have followed its size."""
+    page.wait_for_timeout(200)
     assert page.evaluate("document.documentElement.scrollWidth") <= width, state
     boxes = "[...document.querySelectorAll('.cml-plot, .cml-knob, .cml-say')].map(e => e.getBoundingClientRect().right)"
     assert max(page.evaluate(boxes), default=0) <= width, state
@@ -196,6 +204,7 @@ def require_accessible(page, state, rules):
     Its preloading is off: it asks for style sheets under addresses of its own making. One rule needs it, which is about
     styles that bind a page to one orientation of the screen.
     """
+    page.wait_for_timeout(300)  # colors fade from one theme to the other
     context = {"exclude": [["mjx-container svg"], [".cml-plot svg"]]}  # paths of glyphs and marks: what stands around them has the words
     violations = Axe().run(page, context, {"preload": False, "resultTypes": ["violations"], **rules}).response["violations"]
     told = [
@@ -214,16 +223,13 @@ def test_a_page_is_whole_and_fits_and_can_be_read_by_everybody(page, site, addre
     require_whole(page, site, name)
     unfold(page)
     thin_out(page)
-    for viewport in (WIDE, PHONE):
+    for viewport, scheme, rules in ((WIDE, "dark", None), (WIDE, "light", ALL_RULES), (PHONE, "light", None), (PHONE, "dark", RULES_OF_LOOKS)):
         page.set_viewport_size(viewport)
-        for scheme in ("light", "dark"):
-            theme(page, scheme)
-            state = f"{name}, {scheme}, {viewport['width']} px"
-            require_fitting(page, viewport["width"], state)
-            if (scheme, viewport) == ("light", WIDE):
-                require_accessible(page, state, ALL_RULES)
-            if (scheme, viewport) == ("dark", PHONE):
-                require_accessible(page, state, RULES_OF_LOOKS)
+        theme(page, scheme)
+        state = f"{name}, {scheme}, {viewport['width']} px"
+        require_fitting(page, viewport["width"], state)
+        if rules is not None:
+            require_accessible(page, state, rules)
 
 
 # ---- explorables ---------------------------------------------------------------------------------------------------------
@@ -306,6 +312,11 @@ def test_a_copied_folder_works_from_a_file(page, copied, name):
         assert sentence(page, one) == told(one, outputs(page, one), settings)
     page.locator("a.right-next").click()
     page.wait_for_url(f"{copied}/{TOC[TOC.index(name) + 1]}.html")
+
+
+def test_the_first_page_of_a_copied_folder_leads_into_the_book(page, copied):
+    page.goto(f"{copied}/index.html")
+    page.wait_for_url(f"{copied}/{TOC[0]}.html")
 
 
 def hashes(texts):
