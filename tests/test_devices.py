@@ -53,7 +53,8 @@ def one_device():
 
 def start(*arguments):
     """This file as a program of its own, because JAX counts devices once in a process."""
-    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[1])}
+    compiled_as_here = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # as tests/conftest.py says, for the same rounding
+    environment = os.environ | compiled_as_here | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, __file__, *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

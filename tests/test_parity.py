@@ -28,7 +28,7 @@ from slicing import needed
 from cmlcore import notebooks
 from cmlcore.notebooks import ROOT
 
-COUNT = 5  # settings of each explorable
+COUNT = 4  # settings of each explorable, besides the two ends
 BOOK = stored()
 
 
