@@ -133,7 +133,7 @@ def unfold(page):
 
 
 def thin_out(page):
-    """Leave one of each kind of token of the code and one code within each kind of text, and the words of formulas without their structure.
+    """Leave one of each kind of token of the code, code in a line as one piece, and the words of formulas without their structure.
 
     What axe judges grows with the number of elements, and most of a page are tokens of code that look and read alike.
     """
@@ -141,8 +141,7 @@ def thin_out(page):
         "() => { const seen = new Set(); for (const token of document.querySelectorAll('.highlight span'))"
         "if (seen.has(token.className)) token.replaceWith(...token.childNodes); else seen.add(token.className);"
         "document.querySelectorAll('.highlight pre').forEach(code => code.normalize());"
-        "for (const code of document.querySelectorAll('code.literal')) { const kind = code.parentElement.tagName;"
-        "if (seen.has(kind)) code.replaceWith(code.textContent); else seen.add(kind) }"
+        "document.querySelectorAll('code.literal').forEach(code => code.textContent = code.textContent);"
         "document.querySelectorAll('mjx-assistive-mml math').forEach(math => math.replaceChildren(math.textContent)) }"
     )
 
