@@ -2,13 +2,10 @@
 
 import argparse
 import importlib
-import json
 import os
 import platform
-import re
 from datetime import date
 from importlib import metadata
-from pathlib import Path
 
 import jax
 
@@ -16,7 +13,6 @@ from benchmarks import clock, pytorch, table
 from cmlcore import devices
 from cmlcore.runs.experiment import device_in_words
 
-RECEIPTS = Path(__file__).parent / "receipts"
 STEPS = ("conv4", "sine")
 
 
@@ -81,9 +77,7 @@ def main():
         receipt = measure(*step, args.rounds, args.seconds, measured)
         print(shown(receipt), end="\n\n", flush=True)
         if args.receipt:
-            slug = re.sub(r"[^a-z0-9]+", "-", receipt["machine"].lower()).strip("-")
-            RECEIPTS.mkdir(exist_ok=True)
-            (RECEIPTS / f"{slug}-{receipt['step']}.json").write_text(json.dumps(receipt, indent=1) + "\n")
+            table.keep(receipt, receipt["step"])
 
 
 if __name__ == "__main__":

@@ -6,8 +6,6 @@ the window: from the input event to the finished drawing, and of that the progra
 """
 
 import argparse
-import json
-import re
 import shutil
 import statistics
 from datetime import date
@@ -16,8 +14,8 @@ import jax
 import optax
 from playwright.sync_api import sync_playwright
 
-from benchmarks.__main__ import RECEIPTS
-from benchmarks.sine import adam_operations, row_operations
+from benchmarks import table
+from benchmarks.sine import POINTS, operations
 from cmlcore import explore
 from cmlcore.contrastive import contrastive
 from cmlcore.data.sine import WIDTHS, sine_task
@@ -29,7 +27,7 @@ from cmlcore.runs.experiment import device_in_words
 from cmlcore.solve import optimizer
 
 SITE = ROOT / "_build" / "html"
-POINTS, STEPS, MOVES = 10, 20, 21
+STEPS, MOVES = 20, 21
 WINDOWS = {"desk": (1280, 900), "phone": (390, 844)}
 
 
@@ -45,12 +43,6 @@ def program() -> dict:
         return {"grad": contrastive(adam, adam, beta)(pulled_regression(0.01), theta, task).grad}
 
     return export(meta_gradient, beta=0.1, rate=0.01)
-
-
-def operations() -> int:
-    """Of the meta-gradient: the free phase sees the support points, the nudged phase the query points too."""
-    parameters = sum(size for layer in jax.eval_shape(lambda: init_mlp(jax.random.key(0), WIDTHS)) for size in (layer["w"].size, layer["b"].size))
-    return STEPS * 3 * POINTS * row_operations() + 2 * STEPS * parameters * adam_operations()
 
 
 PROGRAM = """([program, size, width]) => {
@@ -74,12 +66,11 @@ PROGRAM = """([program, size, width]) => {
 
 def against_the_floor(page) -> dict:
     """Milliseconds a move, and the floor: operations at the rate of a plain product of the network's size."""
-    for file in explore.static_files():
-        if file.name == "program.js":
-            page.add_script_tag(path=file)
+    page.add_script_tag(path=explore.page.HERE / "program.js")
     found = page.evaluate(PROGRAM, [program(), POINTS, WIDTHS[1]])
-    floor = 1e3 * operations() / found["rate"]
-    found |= {"operations": operations(), "floor_ms": floor, "times_floor": found["ms"] / floor}
+    count = operations(STEPS, STEPS)
+    floor = 1e3 * count / found["rate"]
+    found |= {"operations": count, "floor_ms": floor, "times_floor": found["ms"] / floor}
     return {key: float(f"{value:.3g}") for key, value in found.items()}
 
 
@@ -166,9 +157,7 @@ def main():
     receipt = measure()
     print(text(receipt))
     if args.receipt:
-        slug = re.sub(r"[^a-z0-9]+", "-", receipt["machine"].lower()).strip("-")
-        RECEIPTS.mkdir(exist_ok=True)
-        (RECEIPTS / f"{slug}-page.json").write_text(json.dumps(receipt, indent=1) + "\n")
+        table.keep(receipt, "page")
 
 
 if __name__ == "__main__":

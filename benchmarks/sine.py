@@ -77,12 +77,17 @@ def adam_operations() -> int:
     return 16
 
 
+def operations(free: int, nudged: int) -> int:
+    """Of one task's two phases: the free one sees the support points, the nudged one the query points too."""
+    parameters = sum(m * n + n for m, n in zip(WIDTHS, WIDTHS[1:]))
+    return (free * POINTS + nudged * 2 * POINTS) * row_operations() + (free + nudged) * parameters * adam_operations()
+
+
 def floor() -> dict:
     """What a meta-step cannot do without: operations of all steps, and bytes that must move if a task's state never leaves the chip."""
     parameters = sum(m * n + n for m, n in zip(WIDTHS, WIDTHS[1:]))
-    rows = FREE * POINTS + NUDGED * 2 * POINTS
     return {
-        "operations": TASKS * (rows * row_operations() + (FREE + NUDGED) * parameters * adam_operations()),
+        "operations": TASKS * operations(FREE, NUDGED),
         "bytes": 4 * (TASKS * (4 * POINTS + parameters) + 2 * parameters),
         "sentence": f"the sine meta-step: {TASKS} tasks, {'-'.join(map(str, WIDTHS))}, {POINTS} + {POINTS} points, {FREE} free and {NUDGED} nudged steps "
         "of Adam. Bytes: the points, omega and the learned weights once; a task's weights and moments fit next to the arithmetic.",

@@ -1,6 +1,20 @@
 """One table a step: every way to take it, beside its floor."""
 
+import json
+import re
+from pathlib import Path
+
 from benchmarks.clock import Case, Timing, floor_seconds
+
+
+RECEIPTS = Path(__file__).parent / "receipts"
+
+
+def keep(receipt: dict, name: str) -> None:
+    """Write a receipt under `benchmarks/receipts`, by its machine and the name of what was timed."""
+    slug = re.sub(r"[^a-z0-9]+", "-", receipt["machine"].lower()).strip("-")
+    RECEIPTS.mkdir(exist_ok=True)
+    (RECEIPTS / f"{slug}-{name}.json").write_text(json.dumps(receipt, indent=1) + "\n")
 
 
 def rows(cases: dict[str, Case], timings: dict[str, Timing], floor: dict, measured: dict) -> list[dict]:

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -261,7 +260,7 @@ def execute(nb, folder: Path, progress=lambda number, count: None):
     )
     client.execute(env=os.environ | {"CMLCORE_FACE": "page"})
     nb = tidy(nb)
-    nb.metadata["cmlcore"] = {"stamp": stamp(nb), "jax": version("jax")}
+    nb.metadata["cmlcore"] = {"stamp": stamp(nb)}
     return nb
 
 

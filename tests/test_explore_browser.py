@@ -309,8 +309,8 @@ KINDS = Explorable(
     say="The size is {size:.1f}.",
 )
 PLACES = """(plot) => {
-  const middles = (marks) => [...marks].filter((e) => getComputedStyle(e).strokeWidth !== "0px" || e.tagName === "image" || getComputedStyle(e).fill !== "none")
-    .map((e) => e.getBoundingClientRect()).map((b) => [b.left + b.width / 2, b.top + b.height / 2]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+  const middles = (marks) => [...marks].map((e) => [e, getComputedStyle(e)]).filter(([, style]) => style.strokeWidth !== "0px" || style.fill !== "none")
+    .map(([e]) => e.getBoundingClientRect()).map((b) => [b.left + b.width / 2, b.top + b.height / 2]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
   const moving = ".cml-moving .overplot :is(path.js-line, path.point, path.js-fill, .point path, image)";
   return [middles(plot.querySelectorAll(".cml-still svg svg > :is(path, circle, rect, image)")), middles(plot.querySelectorAll(moving))];
 }"""
