@@ -16,11 +16,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ |= {"JAX_COMPILATION_CACHE_DIR": COMPILED, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
 import jax
+from compiling import QUICKLY
 
-# Tests compile far more than they compute, and a third of that time is LLVM making code fast. JAX reads this once, here; the
-# processes that tests start, the notebooks' kernels among them, compile as everywhere else.
+# JAX reads the flags once, here; the processes that tests start, the notebooks' kernels among them, compile as everywhere else.
 with pytest.MonkeyPatch.context() as patch:
-    patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip())
+    patch.setenv("XLA_FLAGS", f"{os.environ.get('XLA_FLAGS', '')} {QUICKLY}".strip())
     jax.devices()
 
 

@@ -19,9 +19,7 @@ from cmlcore.models.conv4 import (
     unnormalized,
 )
 
-# Compiling is what these tests spend their time on: few shapes, and no search for the fastest code.
-compiled = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-network = compiled(conv4, static_argnames="normalize")
+network = jax.jit(conv4, static_argnames="normalize")
 
 
 def images(key, n=4, size=16):
@@ -55,7 +53,7 @@ def test_published_numbers_of_parameters(ways, parameters):
 
 
 def test_weights_start_uniform_and_as_wide_as_their_inputs_ask():
-    params = compiled(init_conv4, static_argnums=(1, 2, 3))(jax.random.key(0), 3, 4, 16)
+    params = jax.jit(init_conv4, static_argnums=(1, 2, 3))(jax.random.key(0), 3, 4, 16)
     for layer in [*params["blocks"], params]:
         bound = np.sqrt(6 / len(layer["w"]))
         assert 0.8 * bound < jnp.abs(layer["w"]).max() < bound and jnp.abs(layer["w"].mean()) < 0.4 * bound
@@ -67,8 +65,8 @@ def test_values_and_gradients_are_those_of_plain_convolutions(x64):
     params = jax.tree.map(lambda p: p.astype(jnp.float64), random_params())
     x = images(1, 6, 28).astype(jnp.float64)  # 28, 14, 7, 3: an odd row to drop
     weights = jnp.asarray(np.random.default_rng(2).normal(size=(6, 3)))
-    ours = compiled(jax.value_and_grad(lambda p: jnp.sum(weights * conv4(p, x, x[:2]))))(params)
-    theirs = compiled(jax.value_and_grad(lambda p: jnp.sum(weights * reference(p, x))))(params)
+    ours = jax.jit(jax.value_and_grad(lambda p: jnp.sum(weights * conv4(p, x, x[:2]))))(params)
+    theirs = jax.jit(jax.value_and_grad(lambda p: jnp.sum(weights * reference(p, x))))(params)
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-12)
     assert trees.relative_error(ours[1], theirs[1]) < 1e-12
     assert all(trees.norm(g) > 0 for g in jax.tree.leaves(ours[1]["w"]) + jax.tree.leaves(ours[1]["blocks"][0]["w"]))
@@ -78,7 +76,7 @@ def test_weights_per_task_under_vmap():
     each = [random_params(k) for k in range(3)]
     params = jax.tree.map(lambda *p: jnp.stack(p), *each)
     x = images(1, 12).reshape(3, 4, 16, 16)
-    together = compiled(jax.vmap(conv4))(params, x, x)
+    together = jax.jit(jax.vmap(conv4))(params, x, x)
     for i in range(3):
         np.testing.assert_allclose(together[i], network(each[i], x[i], x[i]), rtol=2e-4, atol=2e-5)
 
@@ -112,7 +110,7 @@ def test_unused_support_costs_nothing():
     params, support, queries = random_params(), images(1, 40), images(2)
 
     def flops(normalize):
-        cost = compiled(partial(conv4, normalize=normalize)).lower(params, queries, support).compile().cost_analysis()
+        cost = jax.jit(partial(conv4, normalize=normalize)).lower(params, queries, support).compile().cost_analysis()
         return (cost[0] if isinstance(cost, list) else cost)["flops"]
 
     assert flops(from_support) > 5 * flops(transductive)

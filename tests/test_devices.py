@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from compiling import QUICKLY
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
 from cmlcore import devices, fast
@@ -53,7 +54,7 @@ def one_device():
 
 def start(*arguments):
     """This file as a program of its own, because JAX counts devices once in a process."""
-    compiled_as_here = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}  # as tests/conftest.py says, for the same rounding
+    compiled_as_here = {"XLA_FLAGS": QUICKLY}  # for the same rounding
     environment = os.environ | compiled_as_here | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, __file__, *map(str, arguments)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -138,10 +138,7 @@ def package(fn, setting, double=False, reference=False) -> dict[str, np.ndarray]
     with precision(double or reference):
         if reference:
             setting = {name: np.float64(value) for name, value in setting.items()}
-        compiled = jax.jit(
-            fn, compiler_options={"xla_backend_optimization_level": 0}
-        )  # compiles in two thirds of the time
-        paths, _ = jax.tree_util.tree_flatten_with_path(compiled(**setting))
+        paths, _ = jax.tree_util.tree_flatten_with_path(jax.jit(fn)(**setting))
         arrays = {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(v) for path, v in paths}
     return {name: a.astype(np.float32) for name, a in arrays.items()} if reference else arrays
 

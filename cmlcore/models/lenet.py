@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from cmlcore.models.mlp import he_uniform
+from cmlcore.models.pooling import max_pool
 
 TAPS, FILTERS, UNITS, CLASSES = 5, (6, 16), (120, 84), 10
 
@@ -37,7 +38,7 @@ def lenet(params, images) -> jax.Array:
     # Images last: with 3 to 16 channels it is the only axis that is long enough for a CPU's vector units.
     x = jnp.transpose(images, (3, 1, 2, 0))
     for layer in params["convolutions"]:
-        x = _pool(jax.nn.relu(_normalized(layer, _convolve(layer, x))))
+        x = max_pool(jax.nn.relu(_normalized(layer, _convolve(layer, x))))
     x = x.reshape(-1, len(images))
     for layer in params["layers"]:
         x = jax.nn.relu(_normalized(layer, layer["w"].T @ x))
@@ -59,10 +60,3 @@ def _normalized(layer, x):
     x = x - jnp.mean(x, over, keepdims=True)
     x = x * jax.lax.rsqrt(jnp.mean(x**2, over, keepdims=True) + 1e-5)
     return x * along(layer["scale"]) + along(layer["shift"])
-
-
-def _pool(x):
-    """2x2 max pooling of (channels, height, width, n); an odd last row or column is dropped."""
-    channels, h, w, n = x.shape
-    x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(channels, h // 2, 2, w // 2, 2, n)
-    return jnp.max(x, axis=(2, 4))
