@@ -296,7 +296,9 @@ def test_the_command_ends_with_its_workers_and_without_a_traceback(tmp_path, ask
     """As a terminal does it: Ctrl-C reaches parent and workers at once, a request to end the parent alone."""
     arguments = ["sine-scratch", "--jobs", "1", "--folder", str(tmp_path)]
     run = [sys.executable, "-m", "cmlcore.runs", *arguments]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs in the background ignore Ctrl-C
     parent = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    signal.signal(signal.SIGINT, before)
     for line in parent.stdout:
         if "compiling, then the test" in line:
             break
