@@ -12,10 +12,12 @@ import hashlib
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import nbformat
@@ -258,7 +260,10 @@ def execute(nb, folder: Path, progress=lambda number, count: None):
         extra_arguments=["--log-level=40"],
         on_cell_execute=lambda cell, cell_index: progress(cell_index, len(nb.cells)),
     )
-    client.execute(env=os.environ | {"CMLCORE_FACE": "page"})
+    try:
+        client.execute(env=os.environ | {"CMLCORE_FACE": "page"})
+    except AssertionError as error:  # not a cell's: nbclient hears Ctrl-C itself, ends the kernel, and then misses it
+        raise KeyboardInterrupt from error
     nb = tidy(nb)
     nb.metadata["cmlcore"] = {"stamp": stamp(nb)}
     return nb
@@ -307,27 +312,65 @@ def notebooks() -> list[Path]:
     return sorted((ROOT / "book").glob("*.ipynb"))
 
 
+def attempt(path: Path, force: bool) -> bool:
+    """Refresh the notebook; where it fails, say why, and give False."""
+    try:
+        refresh(path, force)
+        return True
+    except (CellExecutionError, Unclean) as error:
+        text = getattr(error, "traceback", None) or str(error)
+        print(f"{path.name} keeps its old outputs:\n{re.sub(ANSI, '', text)}", file=sys.stderr)
+        return False
+
+
+def side_by_side(paths: list[Path], force: bool, jobs: int) -> int:
+    """Refresh every notebook in a process of its own, `jobs` at a time; gives how many failed."""
+
+    def one(path):
+        start = time.perf_counter()
+        command = [sys.executable, "-m", "cmlcore.notebooks", *["--force"] * force, path]
+        return path, subprocess.run(command, capture_output=True, text=True), time.perf_counter() - start
+
+    failed = 0
+    print(f"{len(paths)} notebooks to execute, {jobs} at a time", flush=True)
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for done, ended in enumerate(as_completed([pool.submit(one, path) for path in paths]), 1):
+                path, process, seconds = ended.result()
+                failed += process.returncode != 0
+                print(f"  {done} of {len(paths)}: {path.name}, {seconds:.0f} s", flush=True)
+                print(process.stderr, end="", file=sys.stderr, flush=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return failed
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
     parser = argparse.ArgumentParser(prog="python -m cmlcore.notebooks", description=__doc__.splitlines()[0])
     parser.add_argument("notebook", nargs="*", type=Path, help="only these; by default all of book/")
     parser.add_argument("--check", action="store_true", help="execute nothing; list what is out of date, and exit 1 if any")
     parser.add_argument("--force", action="store_true", help="execute even what is up to date")
+    parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="notebooks side by side (default: one a core, at most 4)")
     chosen = parser.parse_args(arguments)
+    if chosen.jobs < 1:
+        parser.error("--jobs must be at least 1.")
     paths = chosen.notebook or notebooks()
+    stale = {path: why for path in paths if (why := changes(tidy(nbformat.read(path, as_version=4))))}
     if chosen.check:
-        stale = {path: why for path in paths if (why := changes(tidy(nbformat.read(path, as_version=4))))}
         for path, why in stale.items():
             print(f"{path.name} is out of date: {', '.join(why)}")
         return int(bool(stale))
-    failed = 0
-    for path in paths:
-        try:
-            refresh(path, chosen.force)
-        except (CellExecutionError, Unclean) as error:
-            failed += 1
-            text = getattr(error, "traceback", None) or str(error)
-            print(f"{path.name} keeps its old outputs:\n{re.sub(ANSI, '', text)}", file=sys.stderr)
+    together = [path for path in paths if chosen.force or path in stale]
+    if len(together) < 2:  # here, where every cell can be told
+        together = []
+    try:
+        failed = sum(not attempt(path, chosen.force) for path in paths if path not in together)
+        failed += side_by_side(together, chosen.force, chosen.jobs) if together else 0
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was executed to its end is kept.")
+        return 130
     if not failed:
         print(f"{len(paths)} notebooks, all up to date")
     return int(failed > 0)

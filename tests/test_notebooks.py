@@ -220,6 +220,17 @@ def test_a_failing_cell_leaves_the_file_alone(tmp_path):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+def test_several_are_executed_side_by_side_and_a_failing_one_leaves_the_others_alone(tmp_path, capfd):
+    sources = {"first": "print(1)", "broken": "1 / 0", "last": "print(3)"}
+    for name, source in sources.items():
+        nbformat.write(notebook(source), tmp_path / f"{name}.ipynb")
+    assert notebooks.main([*(str(tmp_path / f"{name}.ipynb") for name in sources), "--jobs", "2"]) == 1
+    shown = {name: nbformat.read(tmp_path / f"{name}.ipynb", 4).cells[-1].outputs for name in sources}
+    assert [shown["first"][0].text, shown["broken"], shown["last"][0].text] == ["1\n", [], "3\n"]
+    out, err = capfd.readouterr()
+    assert "3 of 3" in out and "up to date" not in out and "broken.ipynb keeps its old outputs" in err and "ZeroDivisionError" in err
+
+
 @pytest.mark.parametrize(
     "source, complaint",
     [
