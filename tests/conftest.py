@@ -17,6 +17,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import jax
 from compiling import QUICKLY
+from precision import precision
 
 # JAX reads the flags once, here; the processes that tests start, the notebooks' kernels among them, compile as everywhere else.
 with pytest.MonkeyPatch.context() as patch:
@@ -37,10 +38,8 @@ def pytest_unconfigure():
 @pytest.fixture
 def x64():
     """Double precision for one test; undone after it."""
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", before)
+    with precision(double=True):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from precision import precision
 
 from cmlcore import trees
 from cmlcore.bilevel import Task
@@ -82,7 +83,7 @@ def logistic(phi, data):
 @pytest.fixture(scope="module")
 def convex():
     """Logistic regression with decay: one minimum, which plain gradient descent reaches to double precision."""
-    with jax.enable_x64():
+    with precision(double=True):
         keys = jax.random.split(jax.random.key(3), 6)
         x = jax.random.normal(keys[0], (24, 3), jnp.float64)
         labels = jax.random.randint(keys[1], (24,), 0, 3)
@@ -104,7 +105,7 @@ def gradients(convex):
         "matched": matched(settled, nudged, 1e-5),
         "symmetric": symmetric(settled, nudged, 1e-3),
     }
-    with jax.enable_x64():
+    with precision(double=True):
         return {name: jax.device_get(meta_gradient(e, *convex).grad) for name, e in estimators.items()}
 
 
@@ -121,7 +122,7 @@ def test_the_identity_is_another_direction(gradients):
 
 def test_a_shared_strength_gets_the_sum_over_its_weights(convex):
     problem, _, task = convex
-    with jax.enable_x64():
+    with precision(double=True):
         rule = implicit(gradient_descent(0.4, 1500), dense())
         each = meta_gradient(rule, problem, decay.per_weight(problem.init(()), 0.1), task).grad
         shared = meta_gradient(rule, problem, decay.one(problem.init(()), 0.1), task).grad

@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import subprocess
-from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -19,6 +18,7 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
+from precision import precision
 from program_cases import CASES, REFERENCE_IN_DOUBLE, shown, sine
 
 import cmlcore
@@ -110,16 +110,6 @@ def spelled(value):
     """A flat list; JSON has no infinities and no NaN, so these go by their names, which JavaScript reads as numbers."""
     names = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
     return [names.get(str(x), x) for x in np.asarray(value).ravel().tolist()]
-
-
-@contextmanager
-def precision(double: bool):
-    before = jax.config.jax_enable_x64
-    jax.config.update("jax_enable_x64", double)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_x64", before)
 
 
 NUMPY = {"f32": np.float32, "f64": np.float64, "i32": np.int32, "u32": np.uint32, "bool": np.bool_, "i64": np.float64}
