@@ -394,7 +394,7 @@ def test_a_committed_receipt_is_whole_and_of_the_experiment_as_it_stands(name):
     assert len(receipt["seconds"]) == len(experiment.seeds) and receipt["device"] and receipt["versions"]["jax"]
 
 
-@pytest.mark.parametrize("name", ["sine-cml-full", "sine-maml"])
+@pytest.mark.parametrize("name", ["sine-cml-full", "sine-cml-minibatch-momentum", "sine-one-sided-gentle", "sine-maml"])
 def test_the_code_still_does_what_the_receipt_says(name):
     """The first chunk of seed 0 again: a change of the code that alters results must raise the experiment's revision."""
     experiment = find(name)
