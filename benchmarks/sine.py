@@ -17,6 +17,7 @@ from cmlcore.solve import optimizer
 from cmlcore.unroll import unrolled
 
 TASKS, POINTS, FREE, NUDGED, RATE, BETA, PULL = 25, 10, 500, 250, 0.01, 0.1, 0.1
+PARAMETERS = sum(m * n + n for m, n in zip(WIDTHS, WIDTHS[1:]))
 UNROLLED = 20
 PROBLEM = fast.pulled_regression(PULL)
 ON_GPU = jax.default_backend() == "gpu"
@@ -79,16 +80,14 @@ def adam_operations() -> int:
 
 def operations(free: int, nudged: int) -> int:
     """Of one task's two phases: the free one sees the support points, the nudged one the query points too."""
-    parameters = sum(m * n + n for m, n in zip(WIDTHS, WIDTHS[1:]))
-    return (free * POINTS + nudged * 2 * POINTS) * row_operations() + (free + nudged) * parameters * adam_operations()
+    return (free * POINTS + nudged * 2 * POINTS) * row_operations() + (free + nudged) * PARAMETERS * adam_operations()
 
 
 def floor() -> dict:
     """What a meta-step cannot do without: operations of all steps, and bytes that must move if a task's state never leaves the chip."""
-    parameters = sum(m * n + n for m, n in zip(WIDTHS, WIDTHS[1:]))
     return {
         "operations": TASKS * operations(FREE, NUDGED),
-        "bytes": 4 * (TASKS * (4 * POINTS + parameters) + 2 * parameters),
+        "bytes": 4 * (TASKS * (4 * POINTS + PARAMETERS) + 2 * PARAMETERS),
         "sentence": f"the sine meta-step: {TASKS} tasks, {'-'.join(map(str, WIDTHS))}, {POINTS} + {POINTS} points, {FREE} free and {NUDGED} nudged steps "
         "of Adam. Bytes: the points, omega and the learned weights once; a task's weights and moments fit next to the arithmetic.",
     }

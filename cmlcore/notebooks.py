@@ -282,12 +282,16 @@ def write(nb, path: Path) -> None:
         raise
 
 
-def refresh(path: Path, force: bool = False) -> list[str]:
-    """Execute the notebook if it is out of date (or `force`), and tidy it in any case; gives what had changed."""
+def reasons(path: Path, force: bool) -> list[str]:
+    """Why the notebook is to be executed: what has changed, or `force`; empty where it is up to date."""
+    return changes(tidy(nbformat.read(path, as_version=4))) or ["asked for"] * force
+
+
+def refresh(path: Path, why: list[str]) -> None:
+    """Execute the notebook if there is a reason, and tidy it in any case."""
     text = path.read_text(encoding="utf-8")
     stored = nbformat.reads(text, as_version=4)
     nb = tidy(stored)
-    why = changes(nb) or (["asked for"] if force else [])
     if why:
         print(f"{path.name}: {', '.join(why[:4])}{' ...' if len(why) > 4 else ''}", flush=True)
         live, start = sys.stdout.isatty(), time.perf_counter()
@@ -304,7 +308,6 @@ def refresh(path: Path, force: bool = False) -> list[str]:
         raise Unclean(f"{path.name} was edited while it was executed. Run this again.")
     if nb != stored:
         write(nb, path)
-    return why
 
 
 def notebooks() -> list[Path]:
@@ -312,10 +315,10 @@ def notebooks() -> list[Path]:
     return sorted((ROOT / "book").glob("*.ipynb"))
 
 
-def attempt(path: Path, force: bool) -> bool:
-    """Refresh the notebook; where it fails, say why, and give False."""
+def attempt(path: Path, why: list[str]) -> bool:
+    """Refresh the notebook; where it fails, say so, and give False."""
     try:
-        refresh(path, force)
+        refresh(path, why)
         return True
     except (CellExecutionError, Unclean) as error:
         text = getattr(error, "traceback", None) or str(error)
@@ -357,16 +360,15 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.jobs < 1:
         parser.error("--jobs must be at least 1.")
     paths = chosen.notebook or notebooks()
-    stale = {path: why for path in paths if (why := changes(tidy(nbformat.read(path, as_version=4))))}
+    why = {path: reasons(path, chosen.force and not chosen.check) for path in paths}
+    stale = [path for path in paths if why[path]]
     if chosen.check:
-        for path, why in stale.items():
-            print(f"{path.name} is out of date: {', '.join(why)}")
+        for path in stale:
+            print(f"{path.name} is out of date: {', '.join(why[path])}")
         return int(bool(stale))
-    together = [path for path in paths if chosen.force or path in stale]
-    if len(together) < 2:  # here, where every cell can be told
-        together = []
+    together = stale if len(stale) > 1 else []  # one alone is executed here, where every cell can be told
     try:
-        failed = sum(not attempt(path, chosen.force) for path in paths if path not in together)
+        failed = sum(not attempt(path, why[path]) for path in paths if path not in together)
         failed += side_by_side(together, chosen.force, chosen.jobs) if together else 0
     except KeyboardInterrupt:
         print("\ninterrupted; what was executed to its end is kept.")
