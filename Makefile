@@ -12,13 +12,15 @@ endif
 
 # Under `make -j`, too, the site is built after the notebooks are executed.
 .NOTPARALLEL:
-.PHONY: help book test notebooks site lab bench test-oldest colab clean
+.PHONY: help book test notebooks site class zip lab bench test-oldest colab clean
 
 help:
 	@echo "make book         install into .venv, execute the notebooks that are out of date, build _build/html"
 	@echo "make test         the whole test suite; every notebook is executed again and its checked numbers compared"
 	@echo "make notebooks    execute the notebooks that are out of date, and no more"
 	@echo "make site         build _build/html from the notebooks as they are"
+	@echo "make class        the notebooks for students (no solutions) and for teachers, in _build/class"
+	@echo "make zip          the site as one archive that opens from disk, for a room without a network"
 	@echo "make lab          open the notebooks in JupyterLab"
 	@echo "make bench        time a meta-step against its floor, other ways to compute it, and PyTorch (in .venv-bench)"
 	@echo "make test-oldest  the tests, without the notebooks, with the oldest supported version of everything"
@@ -37,6 +39,13 @@ notebooks: .venv/installed
 
 site: .venv/installed
 	@.venv/bin/python -m cmlcore.book
+
+class: .venv/installed
+	@.venv/bin/python -m cmlcore.press.editions
+
+zip: book
+	@cd _build && rm -f the-contrastive-rule.zip && ../.venv/bin/python -m zipfile -c the-contrastive-rule.zip html
+	@echo "_build/the-contrastive-rule.zip, $$(( $$(stat -c %s _build/the-contrastive-rule.zip) / 1000000 )) MB: unpack it, and open html/index.html"
 
 lab: .venv/installed
 	@$(UV) --python .venv/bin/python "jupyterlab>=4,<5"

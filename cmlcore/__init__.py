@@ -4,6 +4,8 @@ bilevel      Problem, Task: an inner loss that learning minimizes, an outer loss
 solve        inner solvers: gradient descent, any optax transformation, mini-batches, until a gradient norm
 estimate     Estimate, MetaGradient: the one interface of all estimators; meta_gradient, the checked call
 contrastive  contrastive, symmetric, three_point, matched: learning twice
+imaginary    imaginary, contour, tangent: learning once, in the complex plane
+holomorphic  what learning with complex parameters needs: losses and Adam continued, everything else refused
 implicit     implicit differentiation with cg, neumann, identity (T1-T2), dense, damped
 unroll       backpropagation through training: unrolled (MAML), truncated, checkpointed, forward_mode
 first_order  first_order (MAML without second derivatives), reptile
@@ -15,8 +17,10 @@ equilibrium  relaxation of an energy's state; a nudged relaxation against backpr
 diagnostics  agreement, order_in_beta, memory, blind
 compare      all estimators against the exact answer: error, cost, and the wish-list
 count        first and second derivatives of the losses, counted in the traced program
+bandit       games between agents and a contextual bandit, all dealt by a key
+agents       who plays: networks with a prior, and the linear agents of the field
 models       networks, the error circuit, the energy network, the complex synapse
-data         sine waves, Omniglot, handwritten digits
+data         sine waves, wheels, Omniglot, handwritten digits
 explore      figures whose sliders work in Jupyter and on the static page
 runs         the book's full experiments: python -m cmlcore.runs
 """

@@ -3,6 +3,7 @@
 The site asks no other host for anything, works from a folder on a stick, and loads a library only on pages that use it.
 """
 
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from docutils import nodes
 from cmlcore import explore, reference
 from cmlcore.notebooks import ROOT
 
+# Tokens of code that have the color of plain text: names, punctuation, spaces. An element for each is a quarter of a page.
+COLORLESS = re.compile(r'<span class="(?:n|p|w)">([^<]*)</span>')
 MATHJAX = "tex-svg.js"  # one file, with its fonts inside: font files of their own are blocked where a page is a local file
 
 
@@ -87,6 +90,12 @@ def add_explore_files(app, pagename, templatename, context, doctree) -> None:
             app.add_js_file(file.name, loading_method="defer")
 
 
+def lighten_code(app, pagename, templatename, context, doctree) -> None:
+    """Leave only those elements in a page's code that give a token a color of its own."""
+    if "body" in context:
+        context["body"] = COLORLESS.sub(r"\1", context["body"])
+
+
 def copy_files(app) -> None:
     """Put MathJax, plotly and the explorables' files beside the pages; none of them is kept in the repository.
 
@@ -123,6 +132,7 @@ def setup(app) -> dict:
     app.config.mathjax_path = MATHJAX
     app.connect("source-read", reference.fill)
     app.connect("html-page-context", add_explore_files)
+    app.connect("html-page-context", lighten_code)
     app.connect("builder-inited", copy_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 

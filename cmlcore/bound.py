@@ -5,6 +5,11 @@ For strongly convex, smooth losses, nudge beta > 0 and solutions with |phihat_0 
 
     |estimate - exact|  <=  B_in (delta + delta') / beta  +  B_out delta'  +  C beta / (1 + beta)                 (4)
 
+Where both runs share one start, one length and one learner (`matched`, `symmetric`), nothing of the free phase is divided by beta:
+
+    |matched - exact|    <=  a rho^T_1 + b delta + c beta / (1 + beta)
+    |symmetric - exact|  <=  a rho^T_1 + b delta + c beta^2                                                   (shared)
+
 On the quadratic problems every constant has a closed form. Errors here are norms over all of theta, not relative ones.
 """
 
@@ -85,6 +90,59 @@ def bound_in_steps(known: Constants, free_steps, nudged_steps, beta):
     delta = rho**free_steps * known.start
     nudged_delta = rho**nudged_steps * (delta + beta / (1 + beta) * known.push / known.mu)
     return bound(known, delta, nudged_delta, beta)
+
+
+class Shared(NamedTuple):
+    """What the bounds for shared transients have to know: a, b and c of the module's text, and rho of the nudged phase; scalars."""
+
+    nudged: jax.Array
+    unfinished: jax.Array
+    bias: jax.Array
+    rho: jax.Array
+
+
+def matched_constants(theta: Springs, task, delta, beta) -> Shared:
+    """The constants for `matched` on a quadratic problem, for a free solution off by at most `delta` and the nudge `beta`, scalars.
+
+    Every nudged step has the learning rate `1 / (L (1 + beta))`. With B_out = M = 0 and J = 1, for `G = G_0 + L delta`:
+
+        a = B_in G_0 / mu,   b = (B_in L + G_0) / mu,   c = (B_in L + G / 2) G_0 / mu^2
+    """
+    known = constants(theta, task)
+    mu, L, push, pull = _of_both(known, delta)
+    inner = _lipschitz(theta, minimizer(theta, task), delta + beta / (1 + beta) * pull / mu)
+    return Shared(inner * push / mu, (inner * L + push) / mu, (inner * L + pull / 2) * push / mu**2, 1 - mu / L)
+
+
+def symmetric_constants(theta: Springs, task, delta, beta) -> Shared:
+    """The same for `symmetric`, scalars, `beta` below `largest_negative_nudge`; a and b are those of the limit, and with m the least curvature
+    of `L_in - beta L_out`, `B` the largest of L_out, `G = (G_0 + L delta) (1 + beta B / m)`:
+
+        c = B G / m^3 (B_in B + G)
+    """
+    known = constants(theta, task)
+    mu, L, push, pull = _of_both(known, delta)
+    low = jnp.linalg.eigvalsh(hessian(theta, task, -beta))[0]
+    steep = jnp.linalg.eigvalsh(task.query.curvature)[-1]
+    inner = _lipschitz(theta, minimizer(theta, task), delta + beta * pull / low)
+    most = pull * (1 + beta * steep / low)
+    bias = steep * most / low**3 * (inner * steep + most)
+    return Shared(inner * push / mu, (inner * L + push) / mu, bias, 1 - mu / (L * (1 + beta)))
+
+
+def _of_both(known: Constants, delta):
+    """mu, L, G_0, and G: how hard the test pulls anywhere within `delta` of the free solution."""
+    return known.mu, known.L, known.push, known.push + known.L * delta
+
+
+def matched_bound(shared: Shared, delta, nudged_steps, beta):
+    """The bound on the error of `matched`, a scalar; `delta` is the free solution's error, nothing is divided by beta."""
+    return shared.nudged * shared.rho**nudged_steps + shared.unfinished * delta + shared.bias * beta / (1 + beta)
+
+
+def symmetric_bound(shared: Shared, delta, nudged_steps, beta):
+    """The bound on the error of `symmetric`, a scalar."""
+    return shared.nudged * shared.rho**nudged_steps + shared.unfinished * delta + shared.bias * beta**2
 
 
 def best_beta(known: Constants, delta, nudged_delta):

@@ -1,5 +1,6 @@
 """The site as it is built: every page is there, whole, light, and alone on its host."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,6 +11,7 @@ import yaml
 
 from cmlcore import book, explore
 from cmlcore.notebooks import ROOT
+from cmlcore.runs import receipts
 
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "link": "href"}
 PAGE_LIMIT = 300_000  # bytes of a page, without the scripts and styles that all pages share
@@ -130,10 +132,46 @@ def test_the_preface_names_every_chapter_in_order():
     assert -1 not in places and places == sorted(places)
 
 
+def coverage_rows() -> list[tuple[str, str, str]]:
+    return re.findall(r"^\| (\d+)[a-e]? \| (.+) \| (.+) \|$", (ROOT / "book" / "coverage.md").read_text(), re.M)
+
+
 def test_the_coverage_page_links_every_idea_or_says_that_it_is_not_there():
-    text = (ROOT / "book" / "coverage.md").read_text()
-    rows = re.findall(r"^\| (\d+)[a-e]? \| (.+) \| (.+) \|$", text, re.M)
-    assert {int(number) for number, _, _ in rows} == {*range(1, 38), 41}
+    rows = coverage_rows()
+    assert {int(number) for number, _, _ in rows} == {*range(1, 47)}
     shown = re.compile(r"\]\([\w-]+\.ipynb(#[\w-]+)?\)|\{prf:ref\}`[\w-]+`")
     silent = [number for number, _, where in rows if not shown.search(where) and where != "not in the book yet"]
     assert silent == []
+
+
+def test_a_row_of_the_coverage_page_waits_for_no_run_that_has_been_made():
+    small = {"7": "maml", "8": "first-order", "9": "reptile", "10": "imaml-gd", "11": "imaml-hf"}
+    text = {number: where for number, _, where in coverage_rows()}
+    for number, method in small.items():
+        receipts.read(f"omniglot-small-{method}")  # raises where the run waits
+        assert "in small](characters.ipynb#all-methods-in-small), run" in text[number], number
+        with pytest.raises(receipts.WaitingReceipt):
+            receipts.read(f"omniglot-20w1s-{method}")
+        assert "full run waits" in text[number], number
+
+
+def test_a_letter_that_is_listed_for_a_chapter_stands_in_it():
+    page = (ROOT / "book" / "notation.md").read_text().partition("(local-symbols)=")[2].partition("## Habits")[0]
+    rows = re.findall(r"^\| (\$.+?\$) \| (.+?) \| .+ \|$", page, re.M)
+    assert len(rows) > 20
+    absent = []
+    for letters, chapters in rows:
+        for chapter in re.findall(r"\{doc\}`([\w-]+)`", chapters):
+            cells = json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text())["cells"]
+            text = " ".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+            formulas = " ".join("".join(found) for found in re.findall(r"\$\$(.+?)\$\$|\$([^$]+)\$", text, re.S))
+            for letter in re.findall(r"\$(\\?\w+?)(?:\^2)?\$", letters):
+                if not re.search(rf"(?<![\\A-Za-z]){re.escape(letter)}(?![A-Za-z])", formulas):
+                    absent.append((letter, chapter))
+    assert absent == []
+
+
+def test_what_readers_missed_is_in_the_glossary():
+    text = (ROOT / "book" / "glossary.md").read_text()
+    terms = re.findall(r"^(\S.*)\n    \S", text, re.M)
+    assert {"three-point rule", "three wishes", "transductive", "matched control", "Reptile"} <= set(terms)

@@ -7,10 +7,12 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.bilevel import augmented, free
-from cmlcore.bound import best_beta, bound, bound_in_steps, constants, noisy_error, scaling, surrogate
-from cmlcore.contrastive import contrastive, matched
+from cmlcore.bound import (
+    best_beta, bound, bound_in_steps, constants, matched_bound, matched_constants, noisy_error, scaling, surrogate, symmetric_bound, symmetric_constants,
+)  # fmt: skip
+from cmlcore.contrastive import contrastive, matched, symmetric
 from cmlcore.implicit import dense
-from cmlcore.quadratic import Bowl, Springs, Task, exact_contrast, exact_gradient, from_seed, hessian, minimizer, quadratic
+from cmlcore.quadratic import Bowl, Springs, Task, exact_contrast, exact_gradient, from_seed, hessian, largest_negative_nudge, minimizer, quadratic
 from cmlcore.solve import gradient_descent, newton
 
 pytestmark = pytest.mark.usefixtures("x64")
@@ -136,6 +138,54 @@ def test_a_short_nudged_phase_costs_the_same_at_every_nudge():
     known = constants(*from_seed(0), 0.0, 0.1)
     missing = [float(bound_in_steps(known, 10_000, 30, beta) - known.bias * beta / (1 + beta)) for beta in (1e-6, 1e-4, 1e-2)]
     np.testing.assert_allclose(missing, missing[0], rtol=0.02)
+
+
+# Where both runs share what is unfinished
+
+
+@jax.jit
+def over_the_shared_bounds(theta, task, off):
+    """Error over bound from a free solution that is off by `off`, (matched and symmetric, nudged steps, nudges); phases of gradient descent."""
+    known, exact, delta = constants(theta, task), exact_gradient(theta, task), jnp.linalg.norm(off)
+    start = lambda objective, phi, task, key=None: gradient_descent(0.1, 0)(objective, minimizer(theta, task) + off, task)
+
+    def error(rule, steps, beta):
+        solver = gradient_descent(1 / (known.L * (1 + beta)), steps)
+        return trees.norm(trees.sub(rule(start, solver, beta)(quadratic, theta, task).grad, exact))
+
+    far = 0.9 * largest_negative_nudge(theta, task)
+    one = lambda T: lambda b: error(matched, T, b) / matched_bound(matched_constants(theta, task, delta, b), delta, T, b)
+    two = lambda T: lambda b: error(symmetric, T, b) / symmetric_bound(symmetric_constants(theta, task, delta, b), delta, T, b)
+    return [jnp.stack([jax.vmap(rule(T))(b) for T in (0, 3, 30, 300)]) for rule, b in ((one, BETAS), (two, far * jnp.logspace(-3, 0, 7)))]
+
+
+@pytest.mark.parametrize("inner, outer", SPECTRA)
+def test_the_bounds_of_shared_transients_are_never_broken(inner, outer):
+    """40 problems, 3 errors of the free solution, 4 lengths of the nudged phase, nudges from 1e-4 to 100 (or 0.9 of what has a floor)."""
+    for seed, (theta, task) in enumerate(problems(inner, outer)[:10]):
+        way = np.random.default_rng(seed).standard_normal(DIM)
+        for delta in (0.0, 1e-3, 1.0):
+            one, two = over_the_shared_bounds(theta, task, jnp.asarray(delta * way / np.linalg.norm(way)))
+            assert float(jnp.max(one)) < 1 and float(jnp.max(two)) < 1, (seed, delta)
+
+
+def test_what_is_shared_is_not_divided_by_beta():
+    """At a nudge of 1e-7, from exact nudged phases, matched's error is linear in the free solution's; and linear in beta without it."""
+    theta, task = from_seed(0)
+    exact = exact_gradient(theta, task)
+    way = np.random.default_rng(1).standard_normal(20) / 20
+    known = constants(theta, task)
+    solver = gradient_descent(1 / known.L, 3)
+
+    def error(rule, size, beta):  # against its own value from an exact free solution: what delta adds
+        from_ = lambda off: lambda objective, phi, task, key=None: gradient_descent(0.1, 0)(objective, minimizer(theta, task) + off * way, task)
+        at = lambda off: rule(from_(off), solver, beta)(quadratic, theta, task).grad
+        return float(trees.norm(trees.sub(at(size), at(0.0))) / trees.norm(exact))
+
+    power = lambda rule: np.log10(error(rule, 1e-2, 1e-6) / error(rule, 1e-3, 1e-6))
+    assert power(matched) == pytest.approx(1, abs=0.05) and power(symmetric) == pytest.approx(1, abs=0.05)
+    assert error(contrastive, 1e-3, 1e-6) == pytest.approx(10 * error(contrastive, 1e-3, 1e-5), rel=0.01)
+    assert error(matched, 1e-3, 1e-6) == pytest.approx(error(matched, 1e-3, 1e-5), rel=0.01)
 
 
 # Powers of the solution error

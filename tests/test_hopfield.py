@@ -11,7 +11,7 @@ from cmlcore.contrastive import contrastive, symmetric
 from cmlcore.data import mnist
 from cmlcore.equilibrium import backprop_by_step, nudged_by_step, relax
 from cmlcore.estimate import meta_gradient
-from cmlcore.models.hopfield import contrastive_hebbian, correlations, energy, hopfield, init_synapses
+from cmlcore.models.hopfield import contrastive_hebbian, correlations, cost, energy, hopfield, init_synapses
 from cmlcore.runs import receipts
 from cmlcore.runs.catalog import CATALOG, find
 from cmlcore.runs.digits import Relaxing, training
@@ -190,3 +190,18 @@ def test_the_code_still_does_what_the_receipt_says():
     recorded = receipts.read("digits-eqprop")["curve"]
     assert float(info["cost"]) == pytest.approx(recorded["cost"][0][0], rel=0.05)
     assert float(info["validation"]) == pytest.approx(recorded["validation"][0][0], abs=0.01)
+
+
+@pytest.mark.parametrize("beta, definite", [(-0.7, True), (-0.74, True), (-0.76, False), (-0.8, False), (-0.95, False)])
+def test_a_negative_nudge_keeps_a_minimum_as_long_as_the_whole_hessian_is_definite(beta, definite, x64):
+    """Off the walls, with one hidden layer: definite exactly where ||W||^2 < 1 + beta, although the diagonal is positive to beta = -1."""
+    _, (first, second), task = example(examples=1)
+    second["w"] = second["w"] * 0.5 / jnp.linalg.norm(second["w"], 2)
+
+    def augmented(r):
+        rates = [r[None, :6], r[None, 6:]]
+        return energy(rates, [first, second], task.support) + beta * cost(rates, [first, second], task.query)
+
+    H = jax.hessian(augmented)(jnp.full(9, 0.5))
+    assert jnp.all(jnp.diag(H) > 0)
+    assert bool(jnp.linalg.eigvalsh(H)[0] > 0) == definite

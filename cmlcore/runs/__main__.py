@@ -14,7 +14,7 @@ from pathlib import Path
 from cmlcore.devices import cores
 from cmlcore.runs import receipts
 from cmlcore.runs.catalog import CATALOG, find
-from cmlcore.runs.experiment import run_seed
+from cmlcore.runs.experiment import apart, run_seed
 
 UNFINISHED = 3
 GRACE = 5  # seconds after the deadline, and after a request to stop
@@ -116,7 +116,8 @@ def run(name: str, folder: Path, minutes: float, jobs: int) -> bool:
     experiment = find(name)
     deadline = time.monotonic() + 60 * minutes
     with tempfile.TemporaryDirectory() as scratch:
-        outs = {seed: Path(scratch) / str(seed) for seed in experiment.seeds}
+        units = experiment.seeds[:1] if experiment.together else experiment.seeds
+        outs = {seed: Path(scratch) / str(seed) for seed in units}
         work = {s: [name, "--worker", str(s), str(out), str(deadline), "--folder", str(folder)] for s, out in outs.items()}
         codes = side_by_side(name, work, jobs, deadline)
         if failed := [seed for seed, code in codes.items() if code not in (0, UNFINISHED)]:
@@ -124,7 +125,9 @@ def run(name: str, folder: Path, minutes: float, jobs: int) -> bool:
         if UNFINISHED in codes.values():
             print(f"{name}: not finished in the time given. Run the same command again to resume from {folder}.")
             return False
-        outcomes = [pickle.loads(outs[seed].read_bytes()) for seed in experiment.seeds]
+        outcomes = [pickle.loads(outs[seed].read_bytes()) for seed in units]
+    if experiment.together:
+        outcomes = apart(outcomes[0], experiment.seeds)
     receipt = receipts.compose(experiment, outcomes)
     path = receipts.write(receipt, outcomes[0].kept)
     result = receipt["result"]

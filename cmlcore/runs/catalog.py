@@ -1,6 +1,6 @@
 """Every full experiment of the book, in the order of its tables; settings are chosen in this book."""
 
-from cmlcore.runs import character_table, digits, hyperparameters, modulation, modulation_images, sine
+from cmlcore.runs import character_table, digits, hyperparameters, modulation, modulation_images, rewards, sine
 from cmlcore.runs.experiment import Experiment
 
 TALK = "Sacramento, talk on contrastive meta-learning (about 2021), few-shot regression table"
@@ -23,6 +23,16 @@ CATALOG = (
         ERROR,
         _figure(0.305, 0.101),
         "2 minutes a seed on one CPU core",
+    ),
+    Experiment(
+        "sine-imaginary",
+        "Sine waves: as the first row, nudged along the imaginary axis: learning once, in the complex plane.",
+        sine.Contrastive(300, 150, 0.01, 1, 0, 0.001, 0.1, 1000, 25, 0.01, 1.0),
+        sine.train_imaginary,
+        SEEDS,
+        ERROR,
+        None,
+        "10 minutes a seed on one CPU core",
     ),
     Experiment(
         "sine-cml-minibatch-momentum",
@@ -128,6 +138,7 @@ CATALOG = (
     *modulation.EXPERIMENTS,
     *modulation_images.EXPERIMENTS,
     *hyperparameters.EXPERIMENTS,
+    *rewards.EXPERIMENTS,
 )
 
 

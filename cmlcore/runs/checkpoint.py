@@ -14,7 +14,7 @@ class Progress(NamedTuple):
     """Where a seed stands.
 
     state:   all that the training carries, a pytree.
-    curve:   {name: one number a chunk}.
+    curve:   {name: one number a chunk, or one a seed in each}.
     chunk:   how many chunks are done.
     seconds: of computing so far.
     longest: seconds of the longest chunk.
@@ -60,7 +60,7 @@ def load(path: Path, stamp: str, template) -> Progress | None:
     except archive.UNREADABLE as error:
         raise OSError(f"the checkpoint {path} cannot be read ({error}). Delete it to start this seed again.") from error
     state = [jax.random.wrap_key_data(a) if _is_key(x) else jnp.asarray(a, x.dtype) for a, x in zip(leaves, like)]
-    curve = {name.removeprefix("curve_"): list(map(float, v)) for name, v in arrays.items() if name.startswith("curve_")}
+    curve = {name.removeprefix("curve_"): v.astype(float).tolist() for name, v in arrays.items() if name.startswith("curve_")}
     # These two came later: a checkpoint without them goes on all the same.
     longest, devices = float(arrays.get("longest", 0.0)), tuple(map(str, arrays.get("devices", ())))
     return Progress(jax.tree.unflatten(shape, state), curve, chunk, seconds, longest, devices)

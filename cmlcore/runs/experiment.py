@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cmlcore.bilevel import Diverged
@@ -52,6 +53,8 @@ class Experiment(NamedTuple):
     figure:   the published figure, or None: {"value": ..., "plus_minus": ..., "source": ...}.
     cost:     what to expect, for people ("3 minutes a seed on one CPU core").
     revision: raise it when code changes make old results invalid.
+    together: all seeds are one unit of work, in one compiled program. `Training.start` and `test` then get the array of all seeds, and the
+              state, the curve's numbers, the scores and what is kept have one leading axis, of the seeds.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Experiment(NamedTuple):
     figure: dict | None
     cost: str
     revision: int = 1
+    together: bool = False
 
 
 def fingerprint(experiment: Experiment) -> str:
@@ -131,7 +135,8 @@ def run_seed(
     training = experiment.build(experiment.settings)
     stamp, path = fingerprint(experiment), folder / f"{experiment.name}-{seed}.npz"
     who, of = f"{experiment.name} seed {seed}", f"of {training.chunks}"
-    at = _begin(path, stamp, training.start(seed), who, of, report)
+    unit = jnp.asarray(experiment.seeds) if experiment.together else seed
+    at = _begin(path, stamp, training.start(unit), who, of, report)
 
     def too_late(needed: float) -> bool:
         if time.monotonic() + needed <= deadline:
@@ -145,13 +150,13 @@ def run_seed(
             return None
         at = _advance(training, at, f"{who}, chunk {at.chunk + 1}", path)
         checkpoint.save(path, stamp, at)
-        numbers = "  ".join(f"{name} {values[-1]:.4g}" for name, values in at.curve.items())
+        numbers = "  ".join(f"{name} {np.mean(values[-1]):.4g}" for name, values in at.curve.items())
         left = (training.chunks - at.chunk) * at.seconds / at.chunk
         report(f"{who}: {at.chunk}/{training.chunks}  {numbers}  about {left:.0f} s left")
     if too_late(0):
         return None
     began = time.monotonic()
-    scores = {name: np.asarray(v) for name, v in training.test(seed, at.state).items()}
+    scores = {name: np.asarray(v) for name, v in training.test(unit, at.state).items()}
     _require_finite(scores, f"{who}, test", path)
     seconds = at.seconds + time.monotonic() - began
     return Outcome(seed, seconds, at.curve, scores, jax.device_get(training.keep(at.state)), at.devices)
@@ -161,6 +166,17 @@ def _advance(training: Training, at: Progress, where: str, path: Path) -> Progre
     began = time.monotonic()
     state, info = jax.block_until_ready(training.advance(at.state))
     _require_finite(info, where, path)
-    curve = {name: [*at.curve.get(name, ()), float(value)] for name, value in info.items()}
+    curve = {name: [*at.curve.get(name, ()), np.asarray(value, float).tolist()] for name, value in info.items()}
     took = time.monotonic() - began
     return Progress(state, curve, at.chunk + 1, at.seconds + took, max(at.longest, took), at.devices)
+
+
+def apart(outcome: Outcome, seeds: tuple[int, ...]) -> list[Outcome]:
+    """What seeds that ran together leave behind, one `Outcome` a seed; each counts its share of the seconds."""
+
+    def one(i: int, seed: int) -> Outcome:
+        curve = {name: [values[i] for values in chunks] for name, chunks in outcome.curve.items()}
+        kept = jax.tree.map(lambda leaf: leaf[i], outcome.kept)
+        return Outcome(seed, outcome.seconds / len(seeds), curve, {k: v[i] for k, v in outcome.scores.items()}, kept, outcome.devices)
+
+    return [one(i, seed) for i, seed in enumerate(seeds)]

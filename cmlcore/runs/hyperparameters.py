@@ -178,6 +178,37 @@ def training(rule: Callable, settings: Learning, world: World, final: Callable, 
     return Training(start, lambda state: step(state, train), settings.outer_steps, test, lambda state: ())
 
 
+class Weighed(NamedTuple):
+    """Settings of the comparison of memory: `of`, the methods; every one of them sees all held-out images at once."""
+
+    of: tuple[str, ...]
+
+
+def weighing(settings: Weighed, world: World, of: dict[str, Learning]) -> Training:
+    """No learning: the bytes that one compiled meta-gradient holds at once, for each method, on the same images.
+
+    A nudged step looks at all held-out images, as the other methods do, and nothing but the gradient is computed.
+    """
+    train = jax.tree.map(jnp.asarray, world.train)
+
+    def bytes_of(method: str, key) -> int:
+        s = of[method]._replace(look_at=0)
+        here = setup(world, s)
+        problem, task = here.problem(key), jax.jit(here.task)(key, train)
+        theta = per_weight(jax.eval_shape(world.init, key), s.strength)
+        gradient = jax.jit(lambda theta, task, key: RULES[method](s, sgd)(problem, theta, task, key).grad)
+        return compiled_memory(gradient.lower(theta, task, key).compile()).temporary
+
+    return Training(
+        lambda seed: jax.random.key(seed),
+        lambda key: (key, {"methods": jnp.asarray(len(settings.of))}),
+        1,
+        # Of any two tasks: the bytes depend on shapes alone.
+        lambda seed, key: {method: np.full(2, bytes_of(method, key), float) for method in settings.of},
+        lambda key: (),
+    )
+
+
 def without(settings: Fixed, world: World, final: Callable, learner: Callable = sgd) -> Training:
     """No meta-learning: try one strength a chunk, keep the one with the lowest held-out loss."""
     here, train = setup(world, settings), jax.tree.map(jnp.asarray, world.train)
@@ -364,6 +395,16 @@ EXPERIMENTS = (
         _FEW,
         lambda s: without(s, cifar_lenet(), retrain),
         "20 seconds a seed on one CPU core",
+    ),
+    Experiment(
+        "hyper-demo-memory",
+        "50 training and 950 held-out photographs, LeNet: bytes of one meta-gradient, all held-out photographs at once for every method.",
+        Weighed(tuple(DEMONSTRATION)),
+        lambda s: weighing(s, cifar_lenet(), DEMONSTRATION),
+        (0,),
+        ("matched", "bytes"),
+        None,
+        "two minutes on one CPU core",
     ),
     _experiment(
         "hyper-demo-published",

@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cmlcore import fast
+from cmlcore import fast, holomorphic
 from cmlcore.bilevel import Problem
 from cmlcore.contrastive import contrastive, matched
 from cmlcore.data.sine import WIDTHS, mean_squared_error, sine_task
+from cmlcore.imaginary import imaginary
 from cmlcore.meta import evaluate, meta_start, meta_step, meta_steps
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.synapse import fixed_pull
@@ -169,6 +170,17 @@ def train_matched(settings: Contrastive) -> Training:
 def train_one_sided(settings: Contrastive) -> Training:
     """The contrastive rule with the end of the free phase as reference, as published."""
     return _contrastive_training(contrastive, settings)
+
+
+def train_imaginary(settings: Contrastive) -> Training:
+    """The nudge along the imaginary axis on full batches, with Adam continued into the complex plane: the limit of `matched` at a small nudge."""
+
+    def rate(steps):
+        return _settling(settings.inner_rate, steps) if settings.settle else settings.inner_rate
+
+    learn = _learner(optax.adam(rate(settings.free_steps)), settings.free_steps, 0)
+    nudged = _learner(holomorphic.adam(rate(settings.nudged_steps)), settings.nudged_steps, 0)
+    return meta_training(fixed_pull(LOSS, settings.pull), imaginary(learn, nudged, settings.beta), learn, settings)
 
 
 def train_maml(settings: Maml) -> Training:

@@ -1,0 +1,164 @@
+"""Editions for a class, and the autograder, on a small book of one chapter with made-up answers; and the editions of the real book."""
+
+import csv
+import re
+
+import nbformat
+import pytest
+
+from cmlcore import notebooks
+from cmlcore.press import editions, examine, grade
+from cmlcore.press.exercises import exercises
+from cmlcore.press.plain import plain
+
+MYST = re.compile(r"\{[\w:]+\}`|^:::|^\([\w-]+\)=$|\$\$ *\([\w-]+\)|\\tag\{\?\}", re.MULTILINE)
+FIRST = 'my_sum = None\n\nif my_sum is None:\n    print("Not answered yet.")\nelse:\n    print("right" if my_sum == three else "not yet: count again")'
+SECOND = (
+    'def my_double(x):\n    return None\n\n\nif my_double(1) is None:\n    print("Not answered yet.")\nelse:\n'
+    '    print("one:", "right" if my_double(1) == 2 else "not yet")\n    print("two:", "right" if my_double(2) == 4 else "not yet")'
+)
+
+
+def chapter():
+    text, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+    tag = lambda name: {"tags": [name]}
+    return nbformat.v4.new_notebook(
+        cells=[
+            code("three = 3", metadata=tag("remove-input")),
+            text("## Exercises\n\n### Warm-up: a sum (5 minutes)\n\nWhat is 1 + 2?"),
+            code(FIRST, metadata=tag("exercise")),
+            text(":::{dropdown} Hint\nCount.\n:::", metadata=tag("hint")),
+            text(":::{dropdown} Solution\nSecret.\n\n```python\nmy_sum = 3\n```\n:::", metadata=tag("solution")),
+            text("### Core: twice (10 minutes)"),
+            code(SECOND, metadata=tag("exercise")),
+            text(":::{dropdown} Solution\n```python\ndef my_double(x):\n    return 2 * x\n```\n:::", metadata=tag("solution")),
+            text("### Stretch: why (20 minutes)\n\nSay why."),
+            text(":::{dropdown} For teachers\nSecret plan.\n:::", metadata=tag("teacher")),
+        ]
+    )
+
+
+@pytest.fixture
+def small_book(tmp_path, monkeypatch):
+    """A repository with one chapter, `tiny`; gives a function that writes a student's notebook, with answers in place of stubs."""
+    (tmp_path / "book").mkdir()
+    nbformat.write(chapter(), tmp_path / "book" / "tiny.ipynb")
+    monkeypatch.setattr(grade, "ROOT", tmp_path)
+    (tmp_path / "class").mkdir()
+
+    def student(name, *answers):
+        nb = editions.edition(chapter(), "tiny", 1, teacher=False)
+        for old, new in answers:
+            assert sum(old in cell.source for cell in nb.cells) == 1
+            for cell in nb.cells:
+                cell.source = cell.source.replace(old, new)
+        nbformat.write(nb, tmp_path / "class" / f"{name}.ipynb")
+        return tmp_path / "class" / f"{name}.ipynb"
+
+    return student
+
+
+DOUBLE = "def my_double(x):\n    return None"
+
+
+def points(file, **limits):
+    return [mark.points for mark in grade.grade(file, **limits)]
+
+
+def test_stubs_get_nothing_and_solutions_get_all(small_book):
+    solved = small_book("b", ("my_sum = None\n", "my_sum = 3\n"), (DOUBLE, "def my_double(x):\n    return 2 * x"))
+    assert points(small_book("a")) == [0, 0, 0]
+    assert points(solved) == [1, 2, 0]
+
+
+def test_half_an_answer_gets_half_and_a_wrong_one_its_diagnosis(small_book):
+    file = small_book("a", ("my_sum = None\n", "my_sum = 4\n"), (DOUBLE, "def my_double(x):\n    return 2"))
+    marks = grade.grade(file)
+    assert [mark.points for mark in marks] == [0, 1, 0]
+    assert marks[0].said == "not yet: count again"
+    assert marks[2].said == "for discussion" and marks[2].of == 0
+
+
+def test_a_check_that_was_changed_is_put_back(small_book):
+    file = small_book("a", ("my_sum = None\n", "my_sum = 4\n"), ("if my_sum == three else", "if True else"))
+    assert points(file)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "harm, why",
+    [
+        ("while True: pass", "ran longer than 2 s"),
+        ("while True: print('x' * 10_000)", "printed more than"),
+        ("import os\nwhile True: os.write(1, b'x' * 1_000_000)", "wrote more than|ran longer"),
+        ("import os\nos._exit(0)", "ended the whole process"),
+        ("exit()", "SystemExit|NameError"),
+        ("import socket\nsocket.create_connection(('192.0.2.1', 80))", "no network"),
+        ("import subprocess\nsubprocess.run(['true'])", "no other programs"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_harm_is_stopped_and_what_comes_after_is_marked(small_book, harm, why):
+    file = small_book("a", ("my_sum = None\n", f"{harm}\nmy_sum = 3\n"), (DOUBLE, "def my_double(x):\n    return 2 * x"))
+    marks = grade.grade(file, seconds=2, whole=20)
+    assert [mark.points for mark in marks] == [0, 2, 0]
+    assert re.search(why, marks[0].said)
+
+
+def test_a_class_becomes_a_table_and_a_page(small_book, tmp_path, capsys):
+    small_book("first", ("my_sum = None\n", "my_sum = 3\n"))
+    small_book("second <b>")
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "class" / "other.ipynb")
+    assert grade.main([str(tmp_path / "class"), "--folder", str(tmp_path / "out")]) == 1
+    assert "names no chapter" in capsys.readouterr().err
+    rows = list(csv.DictReader((tmp_path / "out" / "marks.csv").open()))
+    assert [(row["student"], row["exercise"], row["points"]) for row in rows][:2] == [("first", "tiny-1", "1.0"), ("first", "tiny-2", "0")]
+    page = (tmp_path / "out" / "marks.html").read_text()
+    assert "<td>first</td><td>1</td><td>3</td>" in page and "second &lt;b&gt;" in page
+
+
+def test_local_addresses_are_allowed():
+    examine.offline("socket.connect", (None, ("127.0.0.1", 80)))
+    with pytest.raises(PermissionError):
+        examine.offline("socket.connect", (None, ("192.0.2.1", 80)))
+
+
+# ---- the editions of the book --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return editions.make(tmp_path_factory.mktemp("class"))
+
+
+def test_there_are_two_of_every_chapter(made):
+    assert {(file.parent.name, file.stem) for file in made} == {(kind, path.stem) for kind in ("student", "teacher") for path in notebooks.notebooks()}
+
+
+def test_text_is_plain_markdown(made):
+    for file in made:
+        for cell in nbformat.read(file, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                assert not (found := MYST.search(cell.source)), f"{file}: {found.group()} in {cell.source[:200]!r}"
+
+
+def test_students_get_no_solutions_and_no_teachers_part(made):
+    for file in made:
+        text = file.read_text()
+        secret = "<summary>Solution" in text or "For teachers" in text
+        has_exercises = bool(exercises(nbformat.read(notebooks.ROOT / "book" / file.name, as_version=4), file.stem))
+        assert secret == (file.parent.name == "teacher" and has_exercises), file
+        nbformat.validate(nbformat.read(file, as_version=4))
+
+
+@pytest.mark.parametrize(
+    "myst, markdown",
+    [
+        ("(here)=\n# Title", "# Title"),
+        ("See {doc}`the rule <contrastive-rule>`.", "See [the rule](contrastive-rule.ipynb)."),
+        ("A [fast weight](sym-phi).", "A fast weight."),
+        ("{cite:t}`zucchet2022` and {cite:p}`finn2017`", "Zucchet et al. (2022) and (Finn et al. 2017)"),
+        (":::{dropdown} Hint\nThink.\n:::", "<details><summary>Hint</summary>\n\nThink.\n\n</details>"),
+    ],
+)
+def test_what_myst_becomes(myst, markdown):
+    assert plain(myst) == markdown
