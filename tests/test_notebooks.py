@@ -176,7 +176,7 @@ def test_the_digest_of_an_experiment_is_the_same_everywhere(monkeypatch):
     figure = {"value": 1.999, "plus_minus": 3.5, "source": "a talk"}
     one = catalog.Experiment("one", "A row.", Scratch(1000, 1e-5), print, (0, 1), ("error", "±"), figure, f"{1234.5:.0e} operations")
     monkeypatch.setattr(catalog, "CATALOG", (one,))
-    assert notebooks.experiments_named(["import cmlcore.runs\n'one'"]) == {"experiment one": "53f283207473ab64"}
+    assert notebooks.experiments_named(["import cmlcore.runs\n'one'"]) == {"experiment one": "1322ad31ea3075b1"}
 
 
 def test_who_reads_no_experiment_waits_for_none():
