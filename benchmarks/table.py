@@ -6,7 +6,6 @@ from pathlib import Path
 
 from benchmarks.clock import Case, Timing, floor_seconds
 
-
 RECEIPTS = Path(__file__).parent / "receipts"
 
 

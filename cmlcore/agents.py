@@ -142,5 +142,5 @@ def neural_linear(
 
 
 def _require_double(name: str) -> None:
-    if not jax.config.jax_enable_x64:
+    if not jax.config.read("jax_enable_x64"):
         raise ValueError(f"{name} computes a small difference of large sums, which single precision loses: call it `with jax.enable_x64(True):`.")

@@ -33,7 +33,7 @@ class Memory(NamedTuple):
     """The last pulls: `pulls` with a leading axis of the memory's capacity, of which the first `count` are filled, a scalar."""
 
     pulls: Pulls
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count
 
 
 class Game(NamedTuple):

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from cmlcore import trees
+
 Phi = Any
 Theta = Any
 Data = Any
@@ -46,8 +48,25 @@ def augmented(problem: Problem, theta: Theta, beta) -> Callable[[Phi, Task], jax
 
 
 def free(problem: Problem, theta: Theta) -> Callable[[Phi, Task], jax.Array]:
-    """The free phase's objective `phi, task -> L_in`, which pays nothing for the query set."""
-    return lambda phi, task: problem.inner(phi, theta, task.support)
+    """The free phase's objective `phi, task -> L_in`, which pays nothing for the query set.
+
+    Every estimator begins with it, so complex parameters are refused here: TypeError for a complex phi or theta.
+    """
+    _require_real("theta", theta)
+
+    def objective(phi, task):
+        _require_real("phi", phi)
+        return problem.inner(phi, theta, task.support)
+
+    return objective
+
+
+def _require_real(name: str, tree) -> None:
+    if trees.is_complex(tree):
+        raise TypeError(
+            f"{name} is complex, and a free phase learns real numbers. Start from a real one: `imaginary` and `contour` of "
+            "cmlcore.imaginary make the nudged phase complex by themselves."
+        )
 
 
 class Diverged(ArithmeticError):

@@ -8,7 +8,7 @@ reads it. These definitions are this book's own.
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.extend.core as core
@@ -18,6 +18,7 @@ from jax.interpreters import ad, batching, mlir
 from cmlcore import trees
 from cmlcore.bilevel import Loss, Problem, Task, Theta
 from cmlcore.estimate import MetaGradient
+from cmlcore.holomorphic import lifted
 
 _mark = core.Primitive("loss_derivative")  # parameters: its order, 1 or 2, and how many stand side by side under vmap
 _mark.def_impl(lambda x, **_: x)
@@ -36,13 +37,18 @@ batching.primitive_batchers[_mark] = _several
 
 def _marked(order: int, tree):
     flat, unravel = ravel_pytree(tree)
-    return unravel(_mark.bind(flat, order=order, wide=1))
+    return unravel(_mark.bind(flat, order=order, wide=1))  # type: ignore[call-arg]
 
 
 def _marked_loss(loss: Loss) -> Loss:
-    """The same loss; its gradient in (phi, theta) is one mark, a product with its second derivative another one."""
-    of = lambda both, data: loss(*both, data)
-    plain = jax.grad(of)
+    """The same loss; its gradient in (phi, theta) is one mark, a product with its second derivative another one.
+
+    Where phi or theta is complex, so is the gradient, and it is one mark too.
+    """
+    of = lambda both, data: loss(*both, data)  # type: ignore[call-arg]
+
+    def plain(both, data):
+        return jax.grad(of, holomorphic=True)(lifted(both), data) if trees.is_complex(both) else jax.grad(of)(both, data)
 
     @jax.custom_jvp
     def slope(both, data):
@@ -75,7 +81,7 @@ def marked(problem: Problem) -> Problem:
 class Counts(NamedTuple):
     """What one estimate asks of the two losses; numbers, infinite where a `while_loop` decides as it runs.
 
-    first:    gradients of a loss, in phi, theta or both at once.
+    first:    gradients of a loss, in phi, theta or both at once; a complex one counts once, and costs up to four times the products.
     second:   products of a second derivative of a loss with one vector: a Hessian-vector product, or a mixed one.
     chain:    the longest chain of these, each needing the one before: the sequential steps. A loop is as long as all
               its turns.
@@ -100,7 +106,7 @@ def counts(estimator: MetaGradient, problem: Problem, theta: Theta, task: Task =
 
 def _program(jaxpr) -> Counts:
     """The counts of all that `jaxpr` computes for its outputs."""
-    total, depth = Counts(), {}
+    total, depth = Counts(), dict[Any, int]()
     for equation in _needed(jaxpr):
         asked = _equation(equation)
         below = max((depth.get(v, 0) for v in _variables(equation.invars)), default=0)

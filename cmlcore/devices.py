@@ -60,13 +60,13 @@ def over_devices(estimator: MetaGradient, mesh: Mesh | None = None) -> MetaGradi
     Raises ValueError if there are fewer tasks than devices.
     """
 
-    def estimate(problem: Problem, theta: Theta, tasks: Task, key=None) -> Estimate:
+    def estimate(problem: Problem, theta: Theta, task: Task, key=None) -> Estimate:
         row = task_mesh() if mesh is None else mesh
-        count = jax.tree.leaves(tasks)[0].shape[0]
+        count = jax.tree.leaves(task)[0].shape[0]
         _require_enough(count, row.size)
         one = lambda theta, task, key: estimator(problem, theta, task, key)
         share = _shared(jax.vmap(one, in_axes=(None, 0, 0)), row)
-        filled = jax.tree.map(lambda x: _fill(x, -count % row.size), (tasks, _keys(key, tasks)))
+        filled = jax.tree.map(lambda x: _fill(x, -count % row.size), (task, _keys(key, task)))
         return _mean(jax.tree.map(lambda x: x[:count], share(theta, *filled)))
 
     return estimate

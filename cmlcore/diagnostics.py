@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from cmlcore import trees
 from cmlcore.bilevel import Diverged, Problem, Task, Theta
-from cmlcore.estimate import Estimate, MetaGradient, check_phases, meta_gradient
+from cmlcore.estimate import Estimate, MetaGradient, check_phases, measured, meta_gradient
 
 
 class Agreement(NamedTuple):
@@ -40,7 +40,8 @@ def agreement(
 
 def _against(name, estimator, problem, theta, task, exact, key) -> Agreement:
     try:
-        found = meta_gradient(estimator, problem, theta, task, key)
+        with measured():
+            found = meta_gradient(estimator, problem, theta, task, key)
     except Diverged as error:
         raise Diverged(f"{name}: {error}") from error
     return Agreement(trees.relative_error(found.grad, exact), trees.cosine(found.grad, exact), found)
@@ -71,7 +72,8 @@ def order_in_beta(
     if betas.size < 2 or not bool(jnp.all(betas > 0)):
         raise ValueError(f"betas is {betas}; an order is fitted through at least two positive nudges.")
     estimate = jax.jit(jax.vmap(lambda beta: build(beta)(problem, theta, task, key)))(betas)
-    check_phases(estimate)
+    with measured():
+        check_phases(estimate)
     errors = jax.vmap(lambda grad: trees.relative_error(grad, exact))(estimate.grad)
     x, y = jnp.log(betas), jnp.log(errors)
     x = x - jnp.mean(x)
@@ -137,8 +139,8 @@ def blind(
     reference: an estimator that sees everything, such as `unrolled` with the same inner solver. A starting point or a
     learning rate acts only through the path to phi*, so implicit and contrastive estimators are blind to it.
     """
-    mine = meta_gradient(estimator, problem, theta, task, key).grad
-    true = meta_gradient(reference, problem, theta, task, key).grad
+    with measured():
+        mine, true = (meta_gradient(one, problem, theta, task, key).grad for one in (estimator, reference))
     sizes = {jax.tree_util.keystr(path): float(trees.norm(leaf)) for path, leaf in jax.tree.leaves_with_path(true)}
     zero = [not bool(jnp.any(leaf != 0)) for leaf in jax.tree.leaves(mine)]
     return Blind(tuple(path for (path, size), none in zip(sizes.items(), zero) if none and size > 0), sizes)

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from cmlcore import trees
 from cmlcore.bilevel import Loss, require_nonzero_beta
 from cmlcore.data.sine import mean_squared_error
-from cmlcore.estimate import Estimate, MetaGradient, phase
+from cmlcore.estimate import Estimate, MetaGradient, nudged_phase, phase
 from cmlcore.models.mlp import mlp
 from cmlcore.models.synapse import fixed_pull
 from cmlcore.solve import Solved
@@ -205,7 +205,8 @@ def _estimate(problem, theta, task, beta, start, nudged, reference, info) -> Est
     """Equation (8): the pull is all that theta enters by, so the contrast is the synapses' difference."""
     contrast = jax.tree.map(lambda b, c: -2 * problem.pull / beta * (b - c), nudged.phi, reference.phi)
     phi = unpack(start.phi)
-    return Estimate(unpack(contrast), problem.outer(phi, theta, task.query), phi, {k: phase(v) for k, v in info.items()})
+    ended = {k: phase(v) if k == "free" else nudged_phase(v, info["free"], nudged.start_norm) for k, v in info.items()}
+    return Estimate(unpack(contrast), problem.outer(phi, theta, task.query), phi, ended)
 
 
 def contrastive(free: Adam, nudged: Adam, beta) -> MetaGradient:

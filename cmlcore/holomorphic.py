@@ -45,12 +45,6 @@ def lifted(tree):
     return jax.tree.map(lambda x: jnp.asarray(x).astype(jnp.promote_types(jnp.asarray(x).dtype, jnp.complex64)), tree)
 
 
-def require_real(tree, name: str, rule: str) -> None:
-    """Raise TypeError if a leaf of `tree` is complex: `rule` nudges by itself, and its start is real."""
-    if any(jnp.issubdtype(jnp.result_type(x), jnp.complexfloating) for x in jax.tree.leaves(tree)):
-        raise TypeError(f"{name} is complex, and {rule} takes real parameters. Only `imaginary` and `contour` make phi complex, by themselves, from a real start.")
-
-
 def slope(loss: Callable, at):
     """The complex derivative of `loss(tree) -> scalar` at a complex tree, shaped like it; raises TypeError where `loss` is not holomorphic."""
     scalar = lambda tree: jnp.asarray(loss(tree)).astype(jnp.result_type(*jax.tree.leaves(at)))

@@ -16,26 +16,24 @@ import jax
 import jax.numpy as jnp
 
 from cmlcore.bilevel import augmented, free, require_nonzero_beta
-from cmlcore.estimate import Estimate, MetaGradient, phase
-from cmlcore.holomorphic import joined, lifted, on_pairs, pair, require_linear, require_real, slope
-from cmlcore.solve import Solver
+from cmlcore.estimate import Estimate, MetaGradient, nudged_phase, phase
+from cmlcore.holomorphic import joined, lifted, on_pairs, pair, require_linear, slope
+from cmlcore.solve import Solved, Solver
 
 
-def _free_phase(problem, theta, task, solver, key, rule):
+def _free_phase(problem, theta, task, solver, key):
     """The free solution, real, and the key of the nudged phase."""
-    start = problem.init(theta)
-    require_real((start, theta), "phi or theta", rule)
     first, second = (None, None) if key is None else jax.random.split(key)
-    return solver(free(problem, theta), start, task, first), second
+    return solver(free(problem, theta), problem.init(theta), task, first), second
 
 
-def _nudged(problem, theta, task, solver, start, nudge, key):
-    """F(nudge), a complex tree like theta, and how the phase from `start` (real) with the complex `nudge` ended."""
+def _nudged(problem, theta, task, solver, start: Solved, nudge, key):
+    """F(nudge), a complex tree like theta, and how the phase from `start.phi` (real) with the complex `nudge` ended."""
     objective = on_pairs(augmented(problem, theta, nudge))
-    require_linear(solver, objective, pair(start), task, key)
-    ended = solver(objective, pair(start), task, key)
+    require_linear(solver, objective, pair(start.phi), task, key)
+    ended = solver(objective, pair(start.phi), task, key)
     phi = joined(ended.phi)
-    return slope(lambda th: augmented(problem, th, nudge)(phi, task), lifted(theta)), phase(ended)
+    return slope(lambda th: augmented(problem, th, nudge)(phi, task), lifted(theta)), nudged_phase(ended, start)
 
 
 def imaginary(free_solver: Solver, nudged_solver: Solver, beta) -> MetaGradient:
@@ -47,10 +45,10 @@ def imaginary(free_solver: Solver, nudged_solver: Solver, beta) -> MetaGradient:
     require_nonzero_beta(beta)
 
     def estimate(problem, theta, task, key=None):
-        start, second = _free_phase(problem, theta, task, free_solver, key, "imaginary")
-        found, ended = _nudged(problem, theta, task, nudged_solver, start.phi, jax.lax.complex(0.0 * beta, 1.0 * beta), second)
+        start, second = _free_phase(problem, theta, task, free_solver, key)
+        found, ended = _nudged(problem, theta, task, nudged_solver, start, jax.lax.complex(0.0 * beta, 1.0 * beta), second)
         grad = jax.tree.map(lambda g: jnp.imag(g) / beta, found)
-        return Estimate(grad, problem.outer(start.phi, theta, task.query), start.phi, {"free": phase(start), "nudged": ended})
+        return Estimate(grad, problem.outer(start.phi, theta, task.query), start.phi, {"free": phase(start), "nudged_complex": ended})
 
     return estimate
 
@@ -67,12 +65,12 @@ def contour(free_solver: Solver, nudged_solver: Solver, radius, nudges: int = 8)
     angles = jnp.pi * (2 * jnp.arange(nudges // 2) + 1) / nudges
 
     def estimate(problem, theta, task, key=None):
-        start, second = _free_phase(problem, theta, task, free_solver, key, "contour")
-        one = lambda nudge: _nudged(problem, theta, task, nudged_solver, start.phi, nudge, second)
+        start, second = _free_phase(problem, theta, task, free_solver, key)
+        one = lambda nudge: _nudged(problem, theta, task, nudged_solver, start, nudge, second)
         back = jnp.exp(-1j * angles) / radius
         found, ended = jax.vmap(one)(radius * jnp.exp(1j * angles))
         grad = jax.tree.map(lambda g: jnp.mean(jnp.real(jnp.expand_dims(back, tuple(range(1, g.ndim))) * g), axis=0), found)
-        return Estimate(grad, problem.outer(start.phi, theta, task.query), start.phi, {"free": phase(start), "nudged": ended})
+        return Estimate(grad, problem.outer(start.phi, theta, task.query), start.phi, {"free": phase(start), "nudged_complex": ended})
 
     return estimate
 
@@ -85,7 +83,7 @@ def tangent(free_solver: Solver, nudged_solver: Solver) -> MetaGradient:
     """
 
     def estimate(problem, theta, task, key=None):
-        start, second = _free_phase(problem, theta, task, free_solver, key, "tangent")
+        start, second = _free_phase(problem, theta, task, free_solver, key)
 
         def at(beta):
             ended = nudged_solver(augmented(problem, theta, beta), start.phi, task, second)
@@ -93,6 +91,6 @@ def tangent(free_solver: Solver, nudged_solver: Solver) -> MetaGradient:
 
         zero = jnp.zeros((), jnp.result_type(*jax.tree.leaves(theta)))
         _, grad, ended = jax.jvp(at, (zero,), (jnp.ones_like(zero),), has_aux=True)
-        return Estimate(grad, problem.outer(start.phi, theta, task.query), start.phi, {"free": phase(start), "nudged": ended})
+        return Estimate(grad, problem.outer(start.phi, theta, task.query), start.phi, {"free": phase(start), "nudged_tangent": ended})
 
     return estimate

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from cmlcore import trees
 from cmlcore.bilevel import concrete, free
 from cmlcore.estimate import Estimate, MetaGradient, Phase, phase
-from cmlcore.solve import Solver
+from cmlcore.solve import Result, Solver
 
 
 class LinearSolved(NamedTuple):
@@ -106,11 +106,36 @@ def damped(linear: LinearSolver, amount) -> LinearSolver:
     return lambda product, rhs: linear(lambda v: trees.add(product(v), trees.scale(amount, v)), rhs)
 
 
+def _linear_result(left, size, products: int):
+    """How a linear solve ended: a residual above its right-hand side is worse than no solution at all (T1-T2, without a product, claims none)."""
+    away = (left > size) if products else (left > 1e4 * size)
+    ended = jnp.where(left <= 1e-3 * size, Result.SETTLED, Result.MOVING)
+    return jnp.where(jnp.isfinite(left), jnp.where(away, Result.MOVED_AWAY, ended), Result.NOT_FINITE)
+
+
+def _require_rest_at_minimum(solver: Solver) -> None:
+    """Refuse a solver that comes to rest elsewhere than where the gradient of the inner loss vanishes."""
+    if getattr(solver, "project", None):
+        raise TypeError("implicit needs a vanishing gradient, and `projected` ends where a constraint holds it up. Use `contrastive`, which is right there, or `unrolled`.")
+    transform = getattr(solver, "transform", None)
+    if transform is None:
+        return
+    one, none = jnp.ones(1), jnp.zeros(1)
+    moved, _ = transform.update(none, transform.init(one), one, value=none[0], grad=none, value_fn=lambda p: 0 * jnp.sum(p))
+    if (step := concrete(jnp.abs(moved[0]))) is not None and step > 0:
+        raise TypeError(
+            "implicit needs a solver that rests where the gradient of L_in vanishes, and this transformation moves the weights where there is none "
+            "(weight decay apart from the loss, or noise). Put the decay into L_in, or use `contrastive`, which only asks where learning ended."
+        )
+
+
 def implicit(free_solver: Solver, linear: LinearSolver) -> MetaGradient:
     """Equation (2) at the solver's own `phi`, with `linear` standing for the inverse Hessian (Pedregosa 2016).
 
-    Meta-parameters that act only through the path (where phi starts, learning rates) get exactly zero.
+    Meta-parameters that act only through the path (where phi starts, learning rates) get exactly zero. Raises TypeError for a solver that
+    comes to rest elsewhere than at a vanishing gradient: `projected`, or with weight decay apart from the loss.
     """
+    _require_rest_at_minimum(free_solver)
 
     def estimate(problem, theta, task, key=None):
         objective = free(problem, theta)
@@ -126,7 +151,7 @@ def implicit(free_solver: Solver, linear: LinearSolver) -> MetaGradient:
         mixed = jax.grad(lambda th: trees.dot(jax.grad(problem.inner)(phi, th, task.support), solved.v))(theta)
         left = trees.norm(trees.sub(product(solved.v), of_phi))
         size = trees.norm(of_phi)
-        ended = Phase(left, size, jnp.asarray(solved.products), ~jnp.isfinite(left) | (left > 1e4 * size))
+        ended = Phase(left, size, jnp.asarray(solved.products), _linear_result(left, size, solved.products))
         return Estimate(trees.sub(of_theta, mixed), value, phi, {"free": phase(start), "linear": ended})
 
     return estimate

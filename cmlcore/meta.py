@@ -12,8 +12,8 @@ import optax
 
 from cmlcore import trees
 from cmlcore.bilevel import Problem, Task, Theta, free
-from cmlcore.estimate import Estimate, MetaGradient
-from cmlcore.solve import Solver
+from cmlcore.estimate import Estimate, MetaGradient, Phase
+from cmlcore.solve import Result, Solver
 
 
 class MetaState(NamedTuple):
@@ -29,21 +29,60 @@ class MetaState(NamedTuple):
 
 
 class MetaInfo(NamedTuple):
-    """One outer step, worth plotting, scalars: outer loss before the step, norm of the meta-gradient, residuals by phase."""
+    """One outer step, worth plotting, scalars: outer loss before the step, norm of the meta-gradient; by phase, the mean residual over tasks
+    and the worst `cmlcore.solve.Result`."""
 
     value: jax.Array
     grad_norm: jax.Array
     residual: dict[str, jax.Array]
-    diverged: dict[str, jax.Array]
+    result: dict[str, jax.Array]
+
+    @property
+    def diverged(self) -> dict[str, jax.Array]:
+        """By phase, whether it moved away or overflowed in any task."""
+        return {name: worst >= Result.MOVED_AWAY for name, worst in self.result.items()}
 
 
 def over_tasks(estimator: MetaGradient) -> MetaGradient:
     """The estimator for a meta-batch: tasks along the leading axis, the *mean* of their meta-gradients."""
 
-    def estimate(problem: Problem, theta: Theta, tasks: Task, key=None) -> Estimate:
-        return _mean(jax.vmap(lambda task, k: estimator(problem, theta, task, k))(tasks, _keys(key, tasks)))
+    def estimate(problem: Problem, theta: Theta, task: Task, key=None) -> Estimate:
+        return _mean(_side_by_side(estimator, problem, theta, task, key))
 
     return estimate
+
+
+def over_sound_tasks(estimator: MetaGradient) -> MetaGradient:
+    """`over_tasks` without the tasks that went wrong: a phase moved away or overflowed, or the gradient is not finite; of this book.
+
+    The mean is over the others, and zero if there are none. `info["left out"]` counts: its `steps` is how many tasks were left out, its `result`
+    that of a phase which moved away where it is all of them. `value`, a scalar, is the mean over the sound tasks.
+    """
+
+    def estimate(problem: Problem, theta: Theta, task: Task, key=None) -> Estimate:
+        each = _side_by_side(estimator, problem, theta, task, key)
+        sound = jax.vmap(trees.all_finite)(each.grad) & jnp.isfinite(each.value)
+        for ended in each.info.values():
+            sound &= ~ended.diverged
+        count = jnp.sum(sound)
+
+        def mean(x):
+            kept = jnp.where(jnp.reshape(sound, sound.shape + (1,) * (x.ndim - 1)), x, 0)
+            return jnp.sum(kept, axis=0) / jnp.maximum(count, 1)
+
+        quiet = {
+            name: ended._replace(result=jnp.where(sound, ended.result, Result.MOVING), grad_norm=jnp.where(sound, ended.grad_norm, 0))
+            for name, ended in each.info.items()
+        }
+        zero = jnp.zeros((), each.value.dtype)
+        lost = Phase(zero, zero, sound.size - count, jnp.where(count > 0, Result.SETTLED, Result.MOVED_AWAY))
+        return each._replace(grad=jax.tree.map(mean, each.grad), value=mean(each.value), info=quiet | {"left out": lost})
+
+    return estimate
+
+
+def _side_by_side(estimator: MetaGradient, problem: Problem, theta: Theta, task: Task, key) -> Estimate:
+    return jax.vmap(lambda task, k: estimator(problem, theta, task, k))(task, _keys(key, task))
 
 
 def in_turn(estimator: MetaGradient) -> MetaGradient:
@@ -52,9 +91,9 @@ def in_turn(estimator: MetaGradient) -> MetaGradient:
     Without diagnostics, which cost gradients: `info` is empty.
     """
 
-    def estimate(problem: Problem, theta: Theta, tasks: Task, key=None) -> Estimate:
+    def estimate(problem: Problem, theta: Theta, task: Task, key=None) -> Estimate:
         one = lambda each: estimator(problem, theta, *each)._replace(info={})
-        return _mean(jax.lax.map(one, (tasks, _keys(key, tasks))))
+        return _mean(jax.lax.map(one, (task, _keys(key, task))))
 
     return estimate
 
@@ -83,7 +122,7 @@ def meta_step(
 ) -> Callable[[MetaState], tuple[MetaState, MetaInfo]]:
     """One outer step: draw `tasks` tasks with `draw(key) -> Task`, average their meta-gradients, update theta.
 
-    over: how one task's estimator becomes a meta-batch's: `over_tasks`, `in_turn`, or
+    over: how one task's estimator becomes a meta-batch's: `over_tasks`, `over_sound_tasks`, `in_turn`, or
         `cmlcore.devices.over_devices` to share the tasks out.
     The step's randomness is a function of (key, step) alone, so an interrupted run continues to the same numbers.
     """
@@ -98,7 +137,7 @@ def meta_step(
             result.value,
             trees.norm(result.grad),
             {name: jnp.mean(ended.grad_norm) for name, ended in result.info.items()},
-            {name: jnp.any(ended.diverged) for name, ended in result.info.items()},
+            {name: jnp.max(ended.result) for name, ended in result.info.items()},
         )
         return MetaState(theta, moments, state.step + 1, state.key), info
 

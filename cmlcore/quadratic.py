@@ -10,7 +10,7 @@ two names, and neither ever stands for the other.
 A task is data, as in every other problem: its support is the bowl `(A, a)`, its query the bowl `(B, b)`.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -65,12 +65,12 @@ def golden() -> tuple[Springs, Task]:
 class _Draws(NamedTuple):
     """Standard random numbers, before any knob has shaped them: normal, but `uniform` in [0, 1)."""
 
-    first: jax.Array
-    second: jax.Array
-    uniform: jax.Array
-    a: jax.Array
-    b: jax.Array
-    omega: jax.Array
+    first: Any
+    second: Any
+    uniform: Any
+    a: Any
+    b: Any
+    omega: Any
 
 
 def from_seed(seed: int, dim: int = 20, inner=(0.1, 10.0), outer=(0.5, 5.0), stiffness=(0.3, 3.0)) -> tuple[Springs, Task]:
@@ -113,7 +113,7 @@ def _rotated(normal, low, high):
 
 def _require_ascending(name: str, low, high) -> None:
     lowest, highest = concrete(low), concrete(high)
-    if None not in (lowest, highest) and not 0 < lowest <= highest:
+    if lowest is not None and highest is not None and not 0 < lowest <= highest:
         raise ValueError(f"{name} is ({low}, {high}); give a lowest value above 0 and a highest one not below it.")
 
 

@@ -7,6 +7,7 @@ Updates are those of optax (DeepMind 2020); the interface is this book's own.
 """
 
 from collections.abc import Callable
+from enum import IntEnum
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -18,6 +19,23 @@ from cmlcore import trees
 from cmlcore.bilevel import Phi, Task
 
 
+class Result(IntEnum):
+    """How a phase ended, from best to worst; of several that hold, the worst.
+
+    SETTLED:    the gradient is at most a thousandth of what it was, or at most the tolerance that was asked for.
+    MOVING:     the steps were taken, and learning was not over.
+    CAPPED:     `until` took all the steps that it may, and its tolerance was not reached.
+    MOVED_AWAY: it ended farther from rest than it began, by a tenth or more, and higher (after a free phase that had settled: whatever its height).
+    NOT_FINITE: a parameter or the gradient overflowed, or was not a number from the start.
+    """
+
+    SETTLED = 0
+    MOVING = 1
+    CAPPED = 2
+    MOVED_AWAY = 3
+    NOT_FINITE = 4
+
+
 class Solved(NamedTuple):
     """Where a solver stopped.
 
@@ -26,6 +44,8 @@ class Solved(NamedTuple):
     start_norm: the same at the start.
     steps:      how many steps were taken.
     path:       every iterate, `phi` of each step with a leading axis of length `steps + 1`; only when asked for.
+    rose:       whether the objective ended higher than it began; None where the solver does not say.
+    capped:     whether the steps ran out before the tolerance was reached; None where there is no tolerance.
     """
 
     phi: Phi
@@ -33,13 +53,28 @@ class Solved(NamedTuple):
     start_norm: jax.Array
     steps: jax.Array
     path: Any = None
+    rose: Any = None
+    capped: Any = None
+
+    @property
+    def result(self) -> jax.Array:
+        """How it ended: a `Result`, as an integer. A gradient that grows while the objective falls is a saddle left, not a runaway."""
+        if self.rose is None:  # nothing but the gradient to go by
+            floor = jnp.sqrt(jnp.finfo(self.grad_norm.dtype).eps)
+            away = self.grad_norm > 1e4 * jnp.maximum(self.start_norm, floor)
+        else:
+            away = (self.grad_norm > 1.1 * self.start_norm) & self.rose
+        if self.capped is None:
+            ended = jnp.where(self.grad_norm <= 1e-3 * self.start_norm, Result.SETTLED, Result.MOVING)
+        else:
+            ended = jnp.where(self.capped, Result.CAPPED, Result.SETTLED)
+        finite = trees.all_finite(self.phi) & jnp.isfinite(self.grad_norm)
+        return jnp.where(finite, jnp.where(away, Result.MOVED_AWAY, ended), Result.NOT_FINITE)
 
     @property
     def diverged(self) -> jax.Array:
-        """Whether the phase ran away: something is not finite, or the gradient grew ten-thousandfold."""
-        floor = jnp.sqrt(jnp.finfo(self.grad_norm.dtype).eps)
-        grown = self.grad_norm > 1e4 * jnp.maximum(self.start_norm, floor)
-        return grown | ~trees.all_finite(self.phi) | ~jnp.isfinite(self.grad_norm)
+        """Whether the phase moved away or overflowed: what it ended with is not a solution."""
+        return self.result >= Result.MOVED_AWAY
 
 
 class Solver(Protocol):
@@ -57,6 +92,9 @@ class Repeated(NamedTuple):
     loop:  how they are chained, `(body, carry, xs, length) -> (carry, ys)` like `jax.lax.scan`. Every loop reaches the
            same phi; what may differ is how a derivative runs through it (see `cmlcore.unroll`).
     keep_path: whether `Solved.path` is kept.
+    finish: `(phi, memory) -> phi`, what to keep of the last step; None: phi itself.
+    transform: the optax transformation that makes the steps, or None.
+    project: `phi -> phi`, the constraint that every step ends in (see `projected`), or None.
     """
 
     begin: Callable
@@ -64,6 +102,9 @@ class Repeated(NamedTuple):
     steps: int
     loop: Callable = jax.lax.scan
     keep_path: bool = False
+    finish: Callable | None = None
+    transform: Any = None
+    project: Callable | None = None
 
     def __call__(self, objective, phi, task, key=None) -> Solved:
         def body(carry, key):
@@ -71,12 +112,26 @@ class Repeated(NamedTuple):
             return (phi, memory), phi if self.keep_path else None
 
         keys = None if key is None else jax.random.split(key, self.steps)
-        (last, _), path = self.loop(body, (phi, self.begin(phi)), keys, length=self.steps)
+        (last, memory), path = self.loop(body, (phi, self.begin(phi)), keys, length=self.steps)
         if self.keep_path:
             path = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), phi, path)
-        gradient = jax.grad(objective)
-        sizes = trees.norm(gradient(last, task)), trees.norm(gradient(phi, task))
-        return Solved(last, *sizes, jnp.asarray(self.steps), path)
+        if self.finish:
+            last = self.finish(last, memory)
+        (end, size), (start, start_size) = (_height(objective, p, task, self.project) for p in (last, phi))
+        return Solved(last, size, start_size, jnp.asarray(self.steps), path, rose=_higher(end, start))
+
+
+def _height(objective, phi, task, project=None):
+    """The objective at `phi`, and how far that is from a fixed point: the gradient's norm, or how far a projected step of it leads."""
+    value, gradient = jax.value_and_grad(objective)(phi, task)
+    if project is None:
+        return value, trees.norm(gradient)
+    return value, trees.norm(trees.sub(phi, project(trees.sub(phi, gradient))))
+
+
+def _higher(end, start):
+    """Whether a value rose by more than rounding explains."""
+    return end > start + 8 * jnp.finfo(end.dtype).eps * jnp.abs(start)
 
 
 def optimizer(
@@ -84,7 +139,9 @@ def optimizer(
 ) -> Repeated:
     """`steps` updates with any optax transformation on the full task. Fresh optimizer state for every phase.
 
-    Raises ValueError for a negative number of steps.
+    Line searches, L-BFGS, Polyak steps and whatever else asks for the value or the function get them; of `optax.contrib.schedule_free` the
+    averaged weights are the solution. Raises ValueError for a negative number of steps, TypeError for `optax.lookahead`, whose parameters are
+    pairs.
     """
     return minibatch(transform, steps, lambda key, task: task, keep_path=keep_path, unroll=unroll)
 
@@ -105,15 +162,76 @@ def minibatch(
     """`steps` updates with an optax transformation, each on `draw(key, task)`, a random part of the task.
 
     Two calls with the same key see the same mini-batches in the same order, which is what lets `matched` cancel
-    their noise. `unroll` steps of the loop are compiled as one. Raises ValueError for a negative number of steps.
+    their noise. `unroll` steps of the loop are compiled as one. What `draw` returns is all that the loss sees in that step: a fresh key in it
+    is the randomness of dropout. Raises as `optimizer` does.
     """
     _require_steps("steps", steps)
+    transform = _told_all(transform)
 
     def step(objective, phi, memory, task, key):
-        updates, memory = transform.update(jax.grad(objective)(phi, draw(key, task)), memory, phi)
+        batch = draw(key, task)
+        value, gradient = jax.value_and_grad(objective)(phi, batch)
+        updates, memory = transform.update(gradient, memory, phi, value=value, grad=gradient, value_fn=lambda p: objective(p, batch))
         return optax.apply_updates(phi, updates), memory
 
-    return Repeated(transform.init, step, steps, partial(jax.lax.scan, unroll=unroll), keep_path)
+    return Repeated(transform.init, step, steps, partial(jax.lax.scan, unroll=unroll), keep_path, _averages(transform), transform)
+
+
+def _told_all(transform: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
+    """The transformation, ready to be given the value, the gradient and the function, if it asks for them."""
+    made_by = getattr(transform.init, "__qualname__", "").partition(".")[0]
+    if made_by == "lookahead":
+        raise TypeError(
+            "optax.lookahead holds its parameters in pairs, fast and slow, and an inner loss takes one set of them. Use its inner optimizer alone; "
+            "for averaged weights, optax.contrib.schedule_free."
+        )
+    return optax.with_extra_args_support(transform)
+
+
+def _averages(transform: optax.GradientTransformation) -> Callable | None:
+    """`(phi, memory) -> averaged weights` of a schedule-free transformation; None for any other."""
+    averaging = getattr(transform.init, "__qualname__", "").startswith("schedule_free")
+    return (lambda phi, memory: optax.contrib.schedule_free_eval_params(memory, phi)) if averaging else None
+
+
+def projected(solver: Repeated, project: Callable[[Phi], Phi]) -> Repeated:
+    """The same solver under a constraint: every step ends in `project(phi)`, as in `optax.projections`, and so does the start.
+
+    Then `grad_norm` is how far a projected gradient step of length one leads. The contrastive rules are right for it as they are, as long as
+    the constraint does not depend on theta: the difference is that of the optimal values (Danskin's theorem), whatever set they are taken over.
+    A proximal operator at the solver's rate will do, too: its penalty does not enter the contrast. `implicit` refuses: its equation holds
+    where the gradient vanishes. Raises TypeError for a solver that cannot be taken apart.
+    """
+    if not isinstance(solver, Repeated):
+        raise TypeError(f"projected ends every step in the constraint, and was given {solver!r}. Use gradient_descent, optimizer or minibatch.")
+
+    def step(objective, phi, memory, task, key):
+        phi, memory = solver.step(objective, project(phi), memory, task, key)
+        return project(phi), memory
+
+    return solver._replace(step=step, project=project)
+
+
+class OfTheta(NamedTuple):
+    """A solver that theta has a say in, such as a learned rate: `make(theta)` is the solver. See `of_theta`."""
+
+    make: Callable[[Any], Solver]
+
+    def __call__(self, objective, phi, task, key=None) -> Solved:
+        raise TypeError(
+            "this solver depends on theta (`of_theta`), and the estimator asks only where learning ends, which no rate or step changes: its "
+            "meta-gradient would be zero without a word. Use `unrolled` or `forward_mode`; for a rate that is not learned, pass the solver itself."
+        )
+
+
+def of_theta(make: Callable[[Any], Solver]) -> OfTheta:
+    """The solver `make(theta)`, for the estimators that differentiate through it: `unrolled` and `forward_mode`; all others refuse it.
+
+        learner = of_theta(lambda theta: gradient_descent(jnp.exp(theta["log_rate"]), 20))
+
+    A rate for every weight is a tree shaped like phi, in a transformation of your own (learned rates: Li et al. 2017).
+    """
+    return OfTheta(make)
 
 
 def newton(linear: Callable, steps: int, *, keep_path: bool = False) -> Repeated:
@@ -142,39 +260,53 @@ def until(transform: optax.GradientTransformation, tolerance, max_steps: int) ->
     """Updates on the full task until the gradient's norm is at most `tolerance`, or `max_steps` are taken.
 
     A `while_loop`: it cannot be differentiated in reverse mode, so it goes with every estimator but `unrolled`,
-    `truncated` and `checkpointed`.
-    Raises ValueError for a negative number of steps.
+    `truncated` and `checkpointed`. A nudged phase begins at a gradient of beta |d L_out|: with a tolerance above that it takes no step, which
+    `cmlcore.estimate.check_phases` refuses. Raises as `optimizer` does.
     """
     _require_steps("max_steps", max_steps)
+    return Until(_told_all(transform), tolerance, max_steps)
 
-    def solve(objective, phi, task, key=None):
-        gradient = jax.grad(objective)
+
+class Until(NamedTuple):
+    """The solver that `until` returns: a transformation, a tolerance for the gradient's norm, and the most steps that it takes.
+
+    exactly: if given, a number of steps, traced or not, taken whatever the tolerance says: how `matched` gives its control as many.
+    """
+
+    transform: optax.GradientTransformationExtraArgs
+    tolerance: Any
+    max_steps: int
+    exactly: Any = None
+
+    def __call__(self, objective, phi, task, key=None) -> Solved:
+        look = jax.value_and_grad(objective)
 
         def step(carry):
-            phi, state, grads, _, count = carry
-            updates, state = transform.update(grads, state, phi)
+            phi, state, value, grads, _, count = carry
+            updates, state = self.transform.update(grads, state, phi, value=value, grad=grads, value_fn=lambda p: objective(p, task))
             phi = optax.apply_updates(phi, updates)
-            grads = gradient(phi, task)
-            return phi, state, grads, trees.norm(grads), count + 1
+            value, grads = look(phi, task)
+            return phi, state, value, grads, trees.norm(grads), count + 1
 
         def unfinished(carry):
-            _, _, _, size, count = carry
-            return (size > tolerance) & (count < max_steps)
+            *_, size, count = carry
+            return count < self.exactly if self.exactly is not None else (size > self.tolerance) & (count < self.max_steps)
 
-        grads = gradient(phi, task)
+        first, grads = look(phi, task)
         start = trees.norm(grads)
-        phi, _, _, size, count = jax.lax.while_loop(
-            unfinished, step, (phi, transform.init(phi), grads, start, jnp.asarray(0))
-        )
-        return Solved(phi, size, start, count)
-
-    return solve
+        phi, state, value, _, size, count = jax.lax.while_loop(unfinished, step, (phi, self.transform.init(phi), first, grads, start, jnp.asarray(0)))
+        capped = None if self.exactly is not None else ~(size <= self.tolerance)
+        if finish := _averages(self.transform):
+            phi = finish(phi, state)
+            size = trees.norm(look(phi, task)[1])
+        return Solved(phi, size, start, count, rose=_higher(value, first), capped=capped)
 
 
 def subsample(size: int, query_size: int | None = None) -> Callable[[jax.Array, Task], Task]:
     """A `draw` for `minibatch`: `size` support and `query_size` query examples (None: as many), with replacement, along the leading axis.
 
-    0 is all of them, each once. Raises ValueError for a negative size.
+    0 is all of them, each once. Raises ValueError for a negative size; the draw does for data that are absent, or of arrays whose leading axes
+    differ.
     """
     sizes = size, size if query_size is None else query_size
     if min(sizes) < 0:
@@ -183,7 +315,11 @@ def subsample(size: int, query_size: int | None = None) -> Callable[[jax.Array, 
     def pick(key, data, size):
         if size == 0:
             return data
-        count = jax.tree.leaves(data)[0].shape[0]
+        lengths = {jnp.shape(x)[:1] for x in jax.tree.leaves(data)}
+        if len(lengths) != 1 or () in lengths:
+            what = f"arrays of lengths {sorted(n[0] if n else 0 for n in lengths)}" if lengths else "no data"
+            raise ValueError(f"a mini-batch draws rows of all arrays of a set at once, and found {what}. Give them one length; 0 takes a set whole.")
+        (count,) = lengths.pop()
         rows = jax.random.randint(key, (size,), 0, count)
         return jax.tree.map(lambda x: x[rows], data)
 

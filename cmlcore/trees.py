@@ -51,3 +51,8 @@ def relative_error(a, exact):
 def all_finite(a):
     """Whether every number in the tree is finite, a boolean scalar."""
     return jax.tree.reduce(lambda ok, x: ok & jnp.all(jnp.isfinite(x)), a, jnp.asarray(True))
+
+
+def is_complex(a) -> bool:
+    """Whether a leaf of the tree is complex."""
+    return any(jnp.iscomplexobj(x) for x in jax.tree.leaves(a))

@@ -14,14 +14,15 @@ import jax.numpy as jnp
 
 from cmlcore.bilevel import Problem, Task, free
 from cmlcore.estimate import Estimate, MetaGradient, phase
-from cmlcore.solve import Repeated, Solver
+from cmlcore.solve import OfTheta, Repeated, Solver
 
 
 def _learn_then_test(free_solver: Solver, problem: Problem, task: Task, key) -> Callable:
     """`theta -> (L_out after learning, (that again, Solved))`, the function that all of this module differentiates."""
 
     def run(theta):
-        solved = free_solver(free(problem, theta), problem.init(theta), task, key)
+        solver = free_solver.make(theta) if isinstance(free_solver, OfTheta) else free_solver
+        solved = solver(free(problem, theta), problem.init(theta), task, key)
         value = problem.outer(solved.phi, theta, task.query)
         return value, (value, solved)
 
@@ -42,8 +43,8 @@ def _through(differentiate: Callable, free_solver: Solver) -> MetaGradient:
 def unrolled(free_solver: Solver) -> MetaGradient:
     """Reverse mode through every inner step (Maclaurin et al. 2015): exact for the steps taken, memory grows with them.
 
-    `grad` is a tree shaped like theta, as for all estimators. Sees everything that touches the path, the starting point and the learning rates included. `free_solver` must not
-    be `until` (a `while_loop` has no reverse mode).
+    `grad` is a tree shaped like theta, as for all estimators. Sees everything that touches the path, the starting point and the learning rates
+    included (`cmlcore.solve.of_theta`). `free_solver` must not be `until` (a `while_loop` has no reverse mode).
     """
     return _through(jax.grad, free_solver)
 

@@ -65,7 +65,17 @@ def settle(page, one, timeout=30_000):
         timeout=timeout,
     )
     places = page.evaluate("name => document.getElementById('explorable-' + name).explorable.indices", one.name)
-    return {knob.name: knob.positions[place] for knob, place in zip(one.knobs, places)}
+    shown = dict(pair.removeprefix(f"{one.name}.").split("=") for pair in element(page, one).get_attribute("data-shown").split("&"))
+    return {
+        # A reader's record may be none of the positions.
+        knob.name: shown[knob.name] if is_game(knob) else knob.positions[place]
+        for knob, place in zip(one.knobs, places)
+    }
+
+
+def is_game(knob):
+    """Whether it is `Turns`."""
+    return knob.start == ""
 
 
 def move(page, one, places):

@@ -139,6 +139,7 @@ def coverage_rows() -> list[tuple[str, str, str]]:
 def test_the_coverage_page_links_every_idea_or_says_that_it_is_not_there():
     rows = coverage_rows()
     assert {int(number) for number, _, _ in rows} == {*range(1, 47)}
+    assert "|\n\n|" not in (ROOT / "book" / "coverage.md").read_text(), "an empty line ends a table"
     shown = re.compile(r"\]\([\w-]+\.ipynb(#[\w-]+)?\)|\{prf:ref\}`[\w-]+`")
     silent = [number for number, _, where in rows if not shown.search(where) and where != "not in the book yet"]
     assert silent == []

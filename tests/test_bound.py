@@ -8,7 +8,17 @@ import pytest
 from cmlcore import trees
 from cmlcore.bilevel import augmented, free
 from cmlcore.bound import (
-    best_beta, bound, bound_in_steps, constants, matched_bound, matched_constants, noisy_error, scaling, surrogate, symmetric_bound, symmetric_constants,
+    best_beta,
+    bound,
+    bound_in_steps,
+    constants,
+    matched_bound,
+    matched_constants,
+    noisy_error,
+    scaling,
+    surrogate,
+    symmetric_bound,
+    symmetric_constants,
 )  # fmt: skip
 from cmlcore.contrastive import contrastive, matched, symmetric
 from cmlcore.implicit import dense

@@ -16,6 +16,7 @@ from cmlcore.contrastive import contrastive, symmetric
 from cmlcore.count import Counts, counts, marked
 from cmlcore.estimate import Estimate, meta_gradient
 from cmlcore.first_order import first_order, reptile
+from cmlcore.imaginary import contour, imaginary, tangent
 from cmlcore.implicit import cg, dense, identity, implicit, neumann
 from cmlcore.quadratic import exact_gradient, from_seed, quadratic
 from cmlcore.solve import gradient_descent, newton, until
@@ -49,6 +50,12 @@ BY_HAND = {
     "reptile": (reptile(S), Counts(30, 0, 30, 0)),
     # Newton's learner itself asks for second derivatives: 2 steps of 5, in each phase, of one loss and of both.
     "contrastive with newton": (contrastive(S, newton(cg(5), 2), 0.1), Counts(30 + 2 * 2 + 3, 2 * 2 * 5, 43, 0)),
+    # A complex gradient is one: 30 free steps, 30 nudged ones of both losses, two partial derivatives. No control.
+    "imaginary": (imaginary(S, S, 0.1), Counts(30 + 60 + 2, 0, 61, 0)),
+    # Eight nudges in four conjugate pairs, side by side.
+    "contour": (contour(S, S, 0.1, 8), Counts(30 + 4 * (60 + 2), 0, 61, 0)),
+    # Each nudged step and the last derivative, differentiated in the nudge; the last gradient of the inner loss is not needed itself.
+    "tangent": (tangent(S, S), Counts(30 + 60 + 1, 2 * 30 + 2, 61, 0)),
     "until": (implicit(until(optax.sgd(STEP), 1e-3, 99), cg(7)), Counts(math.inf, 8, math.inf, 0)),
 }
 
@@ -62,7 +69,8 @@ def test_counts(name):
 def test_a_marked_problem_is_the_same_problem():
     theta, task = from_seed(0)
     short = gradient_descent(STEP, 5)
-    for estimator in (unrolled(short), implicit(short, dense()), forward_mode(short)):
+    plane = imaginary(short, short, 0.1), contour(short, short, 0.1, 4), tangent(short, short)
+    for estimator in (unrolled(short), implicit(short, dense()), forward_mode(short), *plane):
         found, wanted = (meta_gradient(estimator, p, theta, task).grad for p in (marked(quadratic), quadratic))
         assert trees.relative_error(found, wanted) < 1e-12
 
@@ -135,6 +143,9 @@ WISHES = {
     "implicit": (lambda s: implicit(s, cg(7)), False, True, True),
     "T1-T2": (lambda s: implicit(s, identity()), False, True, True),
     "first order": (first_order, True, True, True),
+    "imaginary": (lambda s: imaginary(s, s, 0.1), True, True, True),
+    "contour": (lambda s: contour(s, s, 0.1), True, True, True),
+    "tangent": (lambda s: tangent(s, s), False, True, False),
 }
 
 

@@ -19,7 +19,6 @@ from cmlcore.quadratic import (
     from_key,
     from_seed,
     golden,
-    hessian,
     minimizer,
     quadratic,
 )

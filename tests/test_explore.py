@@ -14,8 +14,28 @@ import numpy as np
 import pytest
 
 from cmlcore import explore
-from cmlcore.explore import Arrow, Axis, Band, Bars, Choice, Dots, Drawing, Explorable, Image, Knob, Line, Marker, Panel, Row, Rule, Text
-from cmlcore.explore import grid, page, picture, say
+from cmlcore.explore import (
+    Arrow,
+    Axis,
+    Band,
+    Bars,
+    Choice,
+    Dots,
+    Drawing,
+    Explorable,
+    Image,
+    Knob,
+    Line,
+    Marker,
+    Panel,
+    Row,
+    Rule,
+    Text,
+    grid,
+    page,
+    picture,
+    say,
+)
 
 XS = np.linspace(-2, 3, 31)
 RULES = ["one-sided", "symmetric"]
@@ -384,4 +404,13 @@ def test_another_versions_payload_is_refused():
 
 
 def test_static_files_are_there():
-    assert [Path(file).name for file in explore.static_files()] == ["page.css", "program.js", "page.js"]
+    assert [Path(file).name for file in explore.static_files()] == ["page.css", "program.js", "handle.js", "page.js"]
+
+
+def test_a_handle_moves_two_sliders_and_nothing_else():
+    marked = lambda mark: Drawing([Panel([mark], x=Axis("φ", range=(0, 1)), y=Axis("loss", range=(0, 1)))])
+    ring = explore.Polar("beta", "rule", (0, 0), 1)
+    with pytest.raises(ValueError, match="a handle moves sliders; 'rule' is none of beta"):
+        make(draw=marked(explore.Handle("beta", "low", polar=ring)))
+    with pytest.raises(ValueError, match="'at' is none of beta"):
+        make(draw=marked(explore.Handle("at", "beta")))

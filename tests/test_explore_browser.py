@@ -12,8 +12,7 @@ import pytest
 from browsing import drawn, element, move, outputs, sentence, settle
 
 from cmlcore import explore
-from cmlcore.explore import Arrow, Axis, Band, Bars, Choice, Dots, Drawing, Explorable, Image, Knob, Line, Marker, Panel, Row, Rule, Text
-from cmlcore.explore import grid
+from cmlcore.explore import Arrow, Axis, Band, Bars, Choice, Dots, Drawing, Explorable, Handle, Image, Knob, Line, Marker, Panel, Polar, Row, Rule, Text, grid
 
 pytestmark = pytest.mark.browser
 
@@ -88,7 +87,7 @@ def write(folder, explorables, policy=""):
     shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", folder)
     head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>Explorables</title><link rel='stylesheet' href='page.css'>"
     theme = "<style>:root{color-scheme:light}[data-theme=dark]{color-scheme:dark}body{margin:8px;background:Canvas;color:CanvasText}</style>"
-    scripts = "<script defer src='program.js'></script><script defer src='page.js'></script>"
+    scripts = "<script defer src='program.js'></script><script defer src='handle.js'></script><script defer src='page.js'></script>"
     space = "<div style='height:3000px'></div>"
     body = space.join(explore.render_html(json.loads(json.dumps(one.payload()))) for one in explorables)
     (folder / "index.html").write_text(f"<!doctype html><html lang='en'>{head}{policy}{theme}{scripts}<main>{body}</main></html>", encoding="utf-8")
@@ -280,6 +279,88 @@ def test_a_program_that_the_page_cannot_run_says_why(browser, tmp_path):
     page.goto(address)
     page.wait_for_function("document.querySelector('.cml-say').textContent.includes('version 99')")
     page.close()
+
+
+# ---- hands --------------------------------------------------------------------------------------------------------------
+
+DISC = np.hypot(*np.meshgrid(np.arange(21.0) - 10, np.arange(21.0) - 10))
+HELD = Explorable(
+    name="held",
+    title="Two markers to drag",
+    compute=lambda re, im, degrees, size: {"far": jnp.hypot(re, im), "across": 10 + 10 * (size + 7) / 7 * jnp.cos(degrees * jnp.pi / 180),
+                                           "down": 10 - 10 * (size + 7) / 7 * jnp.sin(degrees * jnp.pi / 180)},
+    knobs=[Knob("re", "real part", -2, 2, 0, points=41), Knob("im", "imaginary part", 0.01, 100, 1, log=True, points=41),
+           Knob("degrees", "angle", -180, 180, 0, points=73), Knob("size", "size: 10 to the", -7, 0, -3.5, points=15)],
+    draw=Drawing([
+        Panel([Handle("re", "im")], x=Axis("re", range=(-2, 2)), y=Axis("im", range=(0.01, 100), log=True)),
+        Panel([Image(DISC, 0, 15), Handle("across", "down", polar=Polar("degrees", "size", (10, 10), 10))]),
+    ]),
+    say="{far:.2g} away, and 10 to the {size} at {degrees} degrees.",
+)  # fmt: skip
+
+
+def grip(page, number):
+    """Where a handle stands, and the area of its panel: middle (x, y), and left, top, width, height."""
+    box = element(page, HELD).locator(".cml-grip").nth(number).bounding_box()
+    area = element(page, HELD).locator(".nsewdrag").nth(number).bounding_box()
+    return (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), (area["x"], area["y"], area["width"], area["height"])
+
+
+def held_by_mouse(page, start, end):
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+    page.mouse.move(*end)
+    page.mouse.up()
+
+
+def held_by_finger(page, start, end):
+    session = page.context.new_cdp_session(page)
+    touch = lambda kind, *points: session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y} for x, y in points]})
+    touch("touchStart", start)
+    touch("touchMove", ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2))
+    touch("touchMove", end)
+    touch("touchEnd")
+
+
+@pytest.mark.parametrize("hold, touch", [(held_by_mouse, False), (held_by_finger, True)])
+def test_a_marker_is_dragged_and_two_knobs_follow(browser, tmp_path, hold, touch):
+    address = write(tmp_path, [HELD])
+    context = browser.new_context(viewport={"width": 390, "height": 844} if touch else {"width": 900, "height": 800}, has_touch=touch, is_mobile=touch)
+    page = context.new_page()
+    page.goto(address)
+    settle(page, HELD)
+    element(page, HELD).locator(".cml-plot").first.scroll_into_view_if_needed()
+    middle, (left, top, width, height) = grip(page, 0)
+    assert middle == pytest.approx((left + width / 2, top + height / 2), abs=2)
+    before = page.evaluate("scrollY")
+    hold(page, middle, (left + 0.765 * width, top + 0.265 * height))
+    settings = settle(page, HELD)
+    assert settings["re"] == pytest.approx(1.1, abs=0.11)  # a panel leaves room of 3 % on both sides
+    assert np.log10(settings["im"]) == pytest.approx(1, abs=0.11)
+    assert page.evaluate("scrollY") == before  # the page did not scroll instead
+    after, _ = grip(page, 0)
+    assert after == pytest.approx((left + 0.765 * width, top + 0.265 * height), abs=8)  # it snaps to the nearest positions
+    start, (left, top, width, height) = grip(page, 1)
+    hold(page, start, (left + width / 2, top + height / 42))
+    assert {k: settle(page, HELD)[k] for k in ("degrees", "size")} == {"degrees": 90, "size": 0}
+    context.close()
+
+
+def test_a_click_sends_the_marker_there_and_the_sliders_still_lead(page, tmp_path):
+    page.goto(write(tmp_path, [HELD]))
+    settle(page, HELD)
+    _, (left, top, width, height) = grip(page, 1)
+    page.mouse.click(left + width / 42, top + height / 2)
+    assert abs(settle(page, HELD)["degrees"]) == 180
+    element(page, HELD).get_by_label("angle").focus()
+    page.keyboard.press("End")
+    for _ in range(18):
+        page.keyboard.press("ArrowLeft")
+    assert settle(page, HELD)["degrees"] == 90
+    page.wait_for_timeout(100)
+    assert grip(page, 1)[0] == pytest.approx((left + width / 2, top + height / 42), abs=4)
+    assert not element(page, HELD).locator(".cml-grip").first.evaluate("e => e.tabIndex >= 0")  # no second stop for the keyboard
 
 
 ANGLES = np.linspace(0.1, 3, 30)

@@ -10,20 +10,22 @@ from precision import precision
 from cmlcore import holomorphic, trees
 from cmlcore.bilevel import Problem, Task
 from cmlcore.compare import sealed
-from cmlcore.contrastive import contrastive, matched
+from cmlcore.contrastive import contrastive, matched, symmetric, three_point
 from cmlcore.data.episodes import Examples
 from cmlcore.diagnostics import blind, order_in_beta
 from cmlcore.estimate import meta_gradient
+from cmlcore.first_order import first_order, reptile
 from cmlcore.imaginary import contour, imaginary, tangent
-from cmlcore.implicit import dense
+from cmlcore.implicit import dense, implicit
 from cmlcore.models.conv4 import conv4, cross_entropy, init_conv4
 from cmlcore.models.conv4 import transductive as real_transductive
 from cmlcore.models.convolution import products
+from cmlcore.models.lenet import init_lenet, lenet
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.synapse import fixed_pull
 from cmlcore.quadratic import exact_gradient, from_seed, golden, quadratic
 from cmlcore.solve import gradient_descent, minibatch, newton, optimizer, subsample, until
-from cmlcore.unroll import unrolled
+from cmlcore.unroll import checkpointed, forward_mode, truncated, unrolled
 
 STEP = 1 / 11.7106
 LONG, SHORT = gradient_descent(STEP, 400), gradient_descent(STEP, 30)
@@ -139,6 +141,19 @@ def test_a_convolutional_network_with_max_pooling_and_cross_entropy():
     assert trees.relative_error(gradient(imaginary(solver, solver, 1e-12), theta, task, complex_), limit) < 1e-7
 
 
+@pytest.mark.usefixtures("x64")
+def test_lenet_with_its_rectifiers_and_max_pools_as_they_stand():
+    """Comparisons of complex numbers go by the real part: the network of the hyperparameters chapter needs no other rectifier or pool."""
+    images = jax.random.uniform(jax.random.key(2), (4, 16, 16, 3))
+    data = Examples(images, jnp.arange(4), images)
+    loss = lambda phi: holomorphic.cross_entropy(lambda phi, e: lenet(phi, e.images))(phi, data)
+    phi, way, h = init_lenet(jax.random.key(0), 16), init_lenet(jax.random.key(1), 16), 1e-12
+    moved = jax.jit(lambda phi: holomorphic.slope(loss, phi))(jax.tree.map(lambda p, w: p + 1j * h * w, phi, way))
+    curved = jax.jit(lambda phi: jax.jvp(jax.grad(loss), (phi,), (way,))[1])(phi)
+    assert trees.norm(curved) > 1
+    assert trees.relative_error(jax.tree.map(lambda g: jnp.imag(g) / h, moved), curved) < 1e-7
+
+
 # Refusals
 
 
@@ -156,12 +171,27 @@ def test_what_is_refused():
     sized = Problem(quadratic.inner, lambda phi, th, q: jnp.sum(jnp.abs(phi) ** 2), quadratic.init)
     with pytest.raises(TypeError, match="not holomorphic: it takes `abs`"):
         gradient(imaginary(LONG, LONG, 1e-4), theta, task, sized)
-    twisted = quadratic._replace(init=lambda th: th.omega + 1j)
-    for rule in (imaginary(LONG, LONG, 1e-4), tangent(LONG, LONG)):
-        with pytest.raises(TypeError, match="complex"):
-            gradient(rule, theta, task, twisted)
-    with pytest.raises(TypeError, match="complex"):
-        gradient(matched(LONG, LONG, 1e-4), theta, task, twisted)
+
+
+REAL = {
+    "one-sided": contrastive(LONG, LONG, 0.1), "symmetric": symmetric(LONG, LONG, 0.1), "three-point": three_point(LONG, LONG, 0.1),
+    "matched": matched(LONG, LONG, 0.1), "implicit": implicit(LONG, dense()), "unrolled": unrolled(LONG), "truncated": truncated(LONG, 3),
+    "checkpointed": checkpointed(LONG), "forward mode": forward_mode(LONG), "first order": first_order(LONG), "Reptile": reptile(LONG),
+    "tangent": tangent(LONG, LONG), "imaginary": imaginary(LONG, LONG, 0.1), "contour": contour(LONG, LONG, 0.1),
+    "until": matched(until(optax.sgd(0.1), 1e-3, 9), LONG, 0.1), "newton": implicit(newton(dense(), 1), dense()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", REAL)
+def test_no_estimator_starts_from_complex_parameters(rule):
+    """Each takes a real start, and a complex one, or a complex theta, is refused by this package's own words."""
+    theta, task = golden()
+    assert trees.all_finite(gradient(REAL[rule], theta, task))
+    with pytest.raises(TypeError, match="phi is complex, and a free phase learns real numbers"):
+        gradient(REAL[rule], theta, task, quadratic._replace(init=lambda th: th.omega + 1j))
+    if rule != "forward mode":  # there JAX refuses it before any phase begins
+        with pytest.raises(TypeError, match="theta is complex, and a free phase"):
+            gradient(REAL[rule], holomorphic.lifted(theta), task, quadratic._replace(init=lambda th: jnp.real(th.omega)))
 
 
 @pytest.mark.usefixtures("x64")

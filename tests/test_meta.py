@@ -75,10 +75,11 @@ def test_meta_training_reduces_the_error_on_tasks_never_seen():
     solver = optimizer(adam, 50)
     outer = optax.adam(0.01)
     steps = meta_steps(meta_step(problem, matched(solver, optimizer(adam, 25), 0.1), outer, sine_task, 10), 60)
-    state, _ = steps(meta_start(theta, outer, jax.random.key(1)))
+    # Four lives: Adam's first steps follow signs, so that rounding alone can make one of them a bad one.
+    lives = [steps(meta_start(theta, outer, jax.random.key(seed)))[0].theta for seed in range(1, 5)]
     score = lambda phi, theta, query: problem.outer(phi, theta, query)
     measure = jax.jit(lambda theta: evaluate(problem, solver, theta, tasks(50, 9), score).mean())
-    assert measure(state.theta) < 0.75 * measure(theta)
+    assert sum(map(measure, lives)) / 4 < 0.75 * measure(theta)
 
 
 def test_evaluate_gives_one_number_a_task():

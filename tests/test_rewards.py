@@ -1,7 +1,10 @@
 """The wheel, the games on it, and who plays: closed forms, the same trials for all, and errors that say what to do."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
+import nbformat
 import numpy as np
 import optax
 import pytest
@@ -9,12 +12,15 @@ import pytest
 from cmlcore import agents, bandit
 from cmlcore.bandit import Rules
 from cmlcore.bilevel import Problem
+from cmlcore.contrastive import contrastive
 from cmlcore.data import wheel as wheels
 from cmlcore.data.wheel import ARMS, SAFE, Wheel
+from cmlcore.implicit import dense
 from cmlcore.models import linear
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.synapse import fixed_pull
-from cmlcore.runs import rewards
+from cmlcore.runs import receipts, rewards
+from cmlcore.solve import newton
 
 KEY = jax.random.key(3)
 RULES = Rules(every=20, capacity=60, opening=2)
@@ -241,3 +247,46 @@ def test_seeds_that_run_together_come_apart(tmp_path):
     again = []
     run_seed(one, 4, tmp_path, report=again.append)
     assert "resumed at chunk 3" in again[0]
+
+
+# ---- the chapter -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def chapter():
+    """What the chapter's first cell defines: the agent of regions and arms, the rule on it, and the prior that it learned."""
+    path = Path(__file__).parent.parent / "book" / "rewards.ipynb"
+    code = next(cell.source for cell in nbformat.read(path, as_version=4).cells if "def change(" in cell.source and cell.cell_type == "code")
+    scope = {}
+    exec(code, scope)
+    return scope
+
+
+def test_the_twelve_lines_are_the_package_s_rule(chapter):
+    squares = lambda phi, omega, pulls: jnp.sum((phi[chapter["cell"](pulls.context), pulls.arm] - pulls.reward) ** 2)
+    pulled = Problem(lambda phi, omega, pulls: squares(phi, omega, pulls) + jnp.sum((phi - omega) ** 2), squares)
+    exact = newton(dense(), 1)
+    task, omega = wheels.wheel_task(jax.random.key(9), 64, 50), jnp.array(chapter["OMEGA"])
+    theirs = -contrastive(exact, exact, 0.1)(pulled, omega, task).grad
+    ours = chapter["change"](omega, task)
+    np.testing.assert_allclose(ours, theirs, atol=0.01 * float(jnp.max(jnp.abs(ours))))
+
+
+def test_the_learned_prior_rises_as_the_probability_of_being_rich(chapter):
+    """omega = 1 + 49 rho for the quadrant's arm, rho the mean distance from the hub in a ring; 1 and 1.2 for the others."""
+    rings, omega = chapter["RINGS"], np.asarray(chapter["OMEGA"]).reshape(chapter["RINGS"], 4, ARMS)
+    edges = np.arange(rings + 1) / rings
+    middle = 2 / 3 * np.diff(edges**3) / np.diff(edges**2)
+    own = omega[:, np.arange(4), np.arange(4)].mean(1)
+    assert np.all(np.diff(own) > 0)
+    np.testing.assert_allclose(own, 1 + 49 * middle, atol=4)
+    np.testing.assert_allclose(omega[..., SAFE], 1.2, atol=0.05)
+
+
+def test_the_receipts_of_rows_in_closed_form_agree_with_it():
+    for delta in rewards.DELTAS:
+        each = lambda row: np.array(receipts.read(f"rewards-{row}")["scores"][f"delta {delta}"]["each_seed"])
+        assert abs(each("uniform").mean() - 100) < 3 * receipts.half_width(each("uniform"))
+        never = 100 * float(wheels.bold_regret(delta) / wheels.uniform_regret(delta))
+        opening = 100 * 10 / rewards.TRIALS  # ten pulls at random, at most all of them
+        assert never - 3 * receipts.half_width(each("bold")) < each("bold").mean() < never + 3 * opening + 3 * receipts.half_width(each("bold"))

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
-from browsing import drawn, element, outputs, sentence, settle, stored, title, told
+from browsing import drawn, element, is_game, outputs, sentence, settle, stored, title, told
 from PIL import Image, ImageChops
 from playwright.sync_api import TimeoutError as TooLate
 
@@ -259,7 +259,11 @@ def require_marks(page, one):
 
 
 def press(page, one, knob):
-    """Move one knob from its start to an end, by keyboard."""
+    """Move one knob from its start to an end, by keyboard; make the first move of a game."""
+    if is_game(knob):
+        element(page, one).get_by_role("group", name=knob.label, exact=True).get_by_role("button").first.focus()
+        page.keyboard.press("Enter")
+        return
     role = "combobox" if isinstance(knob.start, str) else "slider"
     element(page, one).get_by_role(role, name=knob.label, exact=True).focus()
     at_end = knob.positions.index(knob.start) == len(knob.positions) - 1

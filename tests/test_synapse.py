@@ -9,7 +9,14 @@ from cmlcore import trees
 from cmlcore.bilevel import augmented, free
 from cmlcore.contrastive import contrastive, matched, symmetric, three_point
 from cmlcore.data.gaussian import (
-    World, best, direct_error, direct_task, neuron_error, neuron_task, sampling_error, settled_pull,
+    World,
+    best,
+    direct_error,
+    direct_task,
+    neuron_error,
+    neuron_task,
+    sampling_error,
+    settled_pull,
 )
 from cmlcore.data.sine import mean_squared_error, sine_task
 from cmlcore.implicit import dense, implicit

@@ -5,12 +5,14 @@ The author's calls; all of it is this book's own.
 
 from cmlcore.explore.drawing import COLORS, Arrow, Axis, Band, Bars, Dots, Drawing, Image, Line, Marker, Panel, Rule, Text
 from cmlcore.explore.explorable import MIME, Explorable, Row
+from cmlcore.explore.handle import Handle, Polar
 from cmlcore.explore.knobs import Choice, Knob
 from cmlcore.explore.loops import loops
 from cmlcore.explore.page import render_html, static_files
 from cmlcore.explore.source import grid, traced
+from cmlcore.explore.touch import Touch, Turns
 
 __all__ = [
-    "Arrow", "Axis", "Band", "Bars", "COLORS", "Choice", "Dots", "Drawing", "Explorable", "Image", "Knob", "Line", "MIME", "loops",
-    "Marker", "Panel", "Row", "Rule", "Text", "grid", "render_html", "static_files", "traced",
+    "Arrow", "Axis", "Band", "Bars", "COLORS", "Choice", "Dots", "Drawing", "Explorable", "Handle", "Image", "Knob", "Line", "MIME", "loops",
+    "Marker", "Panel", "Polar", "Row", "Rule", "Text", "Touch", "Turns", "grid", "render_html", "static_files", "traced",
 ]

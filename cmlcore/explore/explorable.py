@@ -10,8 +10,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from cmlcore.explore import drawing, page, say
+from cmlcore.explore import drawing, handle, page, say
 from cmlcore.explore.source import traced
+from cmlcore.explore.touch import Touch
 
 MIME = "application/vnd.cmlcore.explorable+json"
 
@@ -57,6 +58,7 @@ class Explorable:
         start = self.at()
         self.whole = sorted(key for key, value in start.items() if value.dtype.kind in "iub")
         self._check_names(start)
+        self._check_touches()
         self.rows = self._check_table(table, start)
 
     # ---- what it computes
@@ -166,6 +168,15 @@ class Explorable:
                 )
         return checked
 
+    def _check_touches(self):
+        for mark in (mark for panel in self.draw.panels for mark in panel.marks if isinstance(mark, Touch)):
+            knob = next((knob for knob in self.knobs if knob.name == mark.knob), None)
+            if knob is None:
+                raise ValueError(f"{self.name}: a Touch sets the knob {mark.knob!r}; the knobs are {', '.join(k.name for k in self.knobs)}.")
+            ends = (knob.low, knob.high) if hasattr(knob, "low") else (0, len(knob.options) - 1)
+            if outside := [value for value in mark.value if not ends[0] <= value <= ends[1]]:
+                raise ValueError(f"{self.name}: a Touch gives {knob.name} the value {outside[0]:g}, outside {ends[0]:g} to {ends[1]:g}.")
+
     def _check_table(self, table, start):
         if table is None:
             table = [key for key, value in start.items() if value.ndim == 0]
@@ -179,6 +190,7 @@ class Explorable:
         knobs = {knob.name for knob in self.knobs}
         if both := knobs & start.keys():
             raise ValueError(f"{self.name}: {_list(both)} is a knob and an output; rename the output.")
+        handle.check(self.draw, self.knobs)
         if unknown := drawing.names(self.draw) - knobs - start.keys():
             raise ValueError(f"{self.name}: the drawing names {_list(unknown)}; compute returns {_list(start)}.")
         spoken = say.names(self.sentence)

@@ -9,6 +9,7 @@ import html
 import ipywidgets
 
 from cmlcore.explore import page, picture
+from cmlcore.explore.touch import Turns
 
 
 def live(explorable):
@@ -30,6 +31,7 @@ def live(explorable):
         for knob in explorable.knobs:
             sliders[knob.name].value = knob.start
 
+    shown = [box for knob in explorable.knobs for box in (sliders[knob.name], *_moves(knob, sliders[knob.name]))]
     for slider in sliders.values():
         slider.observe(update, "value")
     reset.on_click(start)
@@ -37,10 +39,23 @@ def live(explorable):
     more = ipywidgets.Accordion([table], selected_index=None)
     more.set_title(0, "As a table")
     title = ipywidgets.HTML(f"<b>{html.escape(explorable.title)}</b>")
-    return ipywidgets.VBox([title, pictures, *sliders.values(), reset, sentence, more])
+    return ipywidgets.VBox([title, pictures, *shown, reset, sentence, more])
+
+
+def _moves(knob, record):
+    """The buttons of `Turns`, which write into its record."""
+    if not isinstance(knob, Turns):
+        return []
+    buttons = [ipywidgets.Button(description=text) for text in (*knob.options, "Take back")]
+    for k, button in enumerate(buttons[:-1]):
+        button.on_click(lambda _, one=knob.sign(k): setattr(record, "value", (record.value + one)[: knob.count]))
+    buttons[-1].on_click(lambda _: setattr(record, "value", record.value[:-1]))
+    return [ipywidgets.HBox(buttons, layout={"flex_flow": "row wrap"})]
 
 
 def _slider(knob):
+    if isinstance(knob, Turns):
+        return ipywidgets.Text(value=knob.start, description=knob.label, style={"description_width": "12em"})
     options = list(zip(knob.options, knob.positions))
     label = f"{knob.label} ({knob.unit})" if knob.unit else knob.label
     kind = ipywidgets.SelectionSlider if hasattr(knob, "points") else ipywidgets.Dropdown

@@ -60,6 +60,21 @@
     return;
   }
 
+  // --- Knobs: a Choice has texts as values, Turns have records, of which those that a reader makes are added as they come -------------
+
+  const isChoice = (knob) => typeof knob.values[0] === "string" && !knob.moves;
+
+  /** The place of a record among the values of Turns, or -1 for what is none. */
+  function placeOf(knob, record) {
+    const known = (sign) => sign >= "0" && parseInt(sign, 36) < knob.moves.length;
+    if (record.length > knob.count || ![...record].every(known)) return -1;
+    const place = knob.values.indexOf(record);
+    return place < 0 ? knob.values.push(record) - 1 : place;
+  }
+
+  /** What the program gets for a record: its moves, then -1. */
+  const moves = (knob, place) => Array.from({ length: knob.count }, (_, t) => (t < knob.values[place].length ? parseInt(knob.values[place][t], 36) : -1));
+
   // --- Sources: settings in, outputs {name: {shape, data}} out --------------------------------------------------------
 
   const numbers = (text) => text.split(" ").map(Number);
@@ -81,7 +96,7 @@
   /** The traced program runs in a Worker, so that no slider stutters. While it works only the newest question waits. */
   function programSource({ program }, knobs, failed) {
     const inputs = (indices) =>
-      Object.fromEntries(knobs.map((knob, k) => [knob.name, typeof knob.values[0] === "string" ? indices[k] : knob.values[indices[k]]]));
+      Object.fromEntries(knobs.map((knob, k) => [knob.name, knob.moves ? moves(knob, indices[k]) : isChoice(knob) ? indices[k] : knob.values[indices[k]]]));
     const ask = workerFor(program) || hereFor(program);
     let busy = false, waiting = null;
     return function question(indices, done) {
@@ -234,7 +249,7 @@
       Object.assign(layout.yaxis, { scaleanchor: "x", constrain: "domain" });
       layout.xaxis.constrain = "domain";
     }
-    return [panel.marks.map((mark) => MARKS[mark.kind](mark, scope, mark.color === "ink" ? ink : mark.color)), layout];
+    return [panel.marks.filter((mark) => mark.kind !== "touch").map((mark) => MARKS[mark.kind](mark, scope, mark.color === "ink" ? ink : mark.color)), layout];
   }
 
   /** How long the program ran, for a text that has a place for it; browsers round to a tenth of a millisecond. */
@@ -252,15 +267,25 @@
     const plots = [...element.querySelectorAll(".cml-moving")];
     const written = { say: part("say").textContent, tables: part("tables").innerHTML, link: part("link").textContent };
     const states = [];
+    const handles = drawing.panels.map((panel, p) =>
+      window.CMLHandle && window.CMLHandle.attach(panel, plots[p], (reference) => [shown.scope[reference]].flat()[0], put));
     let ask = null, shown = null, newest = null, touched = false, spoken = null;
 
-    const isChoice = (knob) => typeof knob.values[0] === "string";
     const indexOf = (control) => (control.tagName === "SELECT" ? control.selectedIndex : Number(control.value));
     const settings = () => controls.map(indexOf);
 
     function set(k, index) {
       if (isChoice(knobs[k])) controls[k].selectedIndex = index;
       else controls[k].value = index;
+    }
+
+    /** Values that a handle wants; the positions nearest them are set. */
+    function put(wanted) {
+      knobs.forEach((knob, k) => {
+        const value = wanted[knob.name];
+        if (value !== undefined) set(k, value.part === undefined ? nearest(knob.values, value) : Math.round(value.part * (knob.values.length - 1)));
+      });
+      moved();
     }
 
     function scopeOf(indices, outputs) {
@@ -279,12 +304,53 @@
       const indices = settings();
       knobs.forEach((knob, k) => {
         if (isChoice(knob)) return;
+        if (knob.moves) return counted(k, knob.values[indices[k]].length);
         const text = knob.options[indices[k]];
         controls[k].parentElement.querySelector(".cml-value b").textContent = text;
         controls[k].style.setProperty("--cml-at", `${(100 * indices[k]) / (knob.values.length - 1)}%`);
         controls[k].setAttribute("aria-valuetext", knob.unit ? `${text} ${knob.unit}` : text);
       });
       part("link").href = "#" + address(indices);
+    }
+
+    function counted(k, count) {
+      const box = controls[k].parentElement;
+      box.querySelector(".cml-value b").textContent = count;
+      // Not `disabled`: a button that has the focus keeps it.
+      box.querySelectorAll("button").forEach((button) => button.setAttribute("aria-disabled", button.dataset.move ? count === knobs[k].count : count === 0));
+    }
+
+    /** One more move in a record, or (no move) one less. */
+    function turn(k, move) {
+      const record = knobs[k].values[indexOf(controls[k])];
+      const place = placeOf(knobs[k], move === undefined ? record.slice(0, -1) : record + Number(move).toString(36));
+      if (place < 0) return;
+      set(k, place);
+      moved();
+    }
+
+    /** A panel with `touch` marks: what is pressed sets the knob to the value of the nearest place. */
+    function touchable(plot, panel) {
+      const marks = panel.marks.filter((mark) => mark.kind === "touch");
+      if (!marks.length) return;
+      const over = plot.parentElement.appendChild(Object.assign(document.createElement("div"), { className: "cml-touch" }));
+      over.addEventListener("click", ({ clientX, clientY }) => {
+        const frame = plot.querySelector(".nsewdrag")?.getBoundingClientRect();
+        if (!frame || !shown) return;
+        const scale = (value, { range, log }) => (log ? Math.log10(value / range[0]) / Math.log10(range[1] / range[0]) : (value - range[0]) / (range[1] - range[0]));
+        const places = marks.flatMap((mark) => {
+          const [x, y] = [mark.x, mark.y].map((refs) => along(refs, shown.scope));
+          return mark.value.map((value, i) => {
+            const left = frame.left + frame.width * scale(x[i], panel.x), top = frame.bottom - frame.height * scale(y[i], panel.y);
+            return { knob: mark.knob, value, far: Math.hypot(left - clientX, top - clientY) };
+          });
+        });
+        const { knob, value } = places.reduce((best, place) => (place.far < best.far ? place : best));
+        const k = knobs.findIndex((one) => one.name === knob);
+        if (knobs[k].moves) return turn(k, value);
+        set(k, isChoice(knobs[k]) ? value : nearest(knobs[k].values, value));
+        moved();
+      });
     }
 
     /** Somebody moved a control, here or by a link. */
@@ -339,7 +405,8 @@
         const state = ink + JSON.stringify(data);
         if (state === states[p]) return; // this panel does not follow the knob that moved
         states[p] = state;
-        window.Plotly.react(plot, data, layout, { displayModeBar: false, responsive: true, doubleClick: false });
+        const drawn = window.Plotly.react(plot, data, layout, { displayModeBar: false, responsive: true, doubleClick: false });
+        if (handles[p]) drawn.then(handles[p]);
       });
     }
 
@@ -382,7 +449,7 @@
       knobs.forEach((knob, k) => {
         const text = wanted.get(`${name}.${knob.name}`) ?? wanted.get(knob.name);
         if (text === null || text === undefined) return;
-        const index = isChoice(knob) ? knob.values.indexOf(text) : nearest(knob.values, Number(text));
+        const index = knob.moves ? placeOf(knob, text) : isChoice(knob) ? knob.values.indexOf(text) : nearest(knob.values, Number(text));
         if (index < 0) return;
         set(k, index);
         mine = true;
@@ -414,7 +481,12 @@
       else if (shown) part("tables").replaceChildren(...tables(shown.scope));
     }
 
-    controls.forEach((control) => control.addEventListener("input", moved));
+    controls.forEach((control, k) => {
+      control.addEventListener("input", moved);
+      if (knobs[k].moves)
+        control.parentElement.querySelectorAll("button").forEach((button) => button.addEventListener("click", () => turn(k, button.dataset.move)));
+    });
+    plots.forEach((plot, p) => touchable(plot, drawing.panels[p]));
     part("reset").addEventListener("click", reset);
     part("link").addEventListener("click", copyLink);
     part("knobs").hidden = part("tools").hidden = false;

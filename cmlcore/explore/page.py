@@ -4,7 +4,8 @@ import html
 import json
 from pathlib import Path
 
-from cmlcore.explore import picture, say
+from cmlcore.explore import picture
+from cmlcore.explore.touch import Turns
 
 HERE = Path(__file__).parent
 _FEW = 11  # rows of a table of 1-d outputs
@@ -12,7 +13,7 @@ _FEW = 11  # rows of a table of 1-d outputs
 
 def static_files() -> list:
     """The files that a page with explorables loads once, in this order."""
-    return [path for name in ("page.css", "program.js", "page.js") if (path := HERE / name).exists()]
+    return [path for name in ("page.css", "program.js", "handle.js", "page.js") if (path := HERE / name).exists()]
 
 
 def payload(explorable) -> dict:
@@ -42,6 +43,8 @@ def payload(explorable) -> dict:
 
 def _knob(knob):
     positions = knob.positions
+    if isinstance(knob, Turns):
+        return {"name": knob.name, "label": knob.label, "unit": "", "start": 0, "values": list(positions), "moves": list(knob.options), "count": knob.count}
     return {
         "name": knob.name,
         "label": knob.label,
@@ -98,6 +101,8 @@ def _spoken(panel):
 
 def _control(name, knob):
     ident, label = f"{name}--{knob['name']}", html.escape(knob["label"])
+    if "moves" in knob:
+        return _turns(ident, label, knob)
     unit = html.escape(knob["unit"])
     shown = html.escape(knob["options"][knob["start"]])
     if isinstance(knob["values"][0], str):
@@ -110,6 +115,16 @@ def _control(name, knob):
         f'<span class="cml-value" aria-hidden="true"><b>{shown}</b>{f" {unit}" if unit else ""}</span>'
         f'<input type="range" id="{ident}" data-knob="{knob["name"]}" min="0" max="{len(knob["values"]) - 1}" step="1" '
         f'value="{knob["start"]}" aria-valuetext="{shown}{f" {unit}" if unit else ""}" autocomplete="off"></div>'
+    )
+
+
+def _turns(ident, label, knob):
+    moves = "".join(f'<button type="button" data-move="{k}">{html.escape(text)}</button>' for k, text in enumerate(knob["moves"]))
+    return (
+        f'<div class="cml-knob cml-turns" role="group" aria-labelledby="{ident}"><span id="{ident}">{label}</span>'
+        f'<span class="cml-value"><b>0</b> of {knob["count"]}</span>'
+        f'<div class="cml-moves">{moves}<button type="button" class="cml-back">Take back</button></div>'
+        f'<input type="hidden" data-knob="{knob["name"]}" value="0" autocomplete="off"></div>'
     )
 
 

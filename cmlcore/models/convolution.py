@@ -59,7 +59,7 @@ def fastest() -> Form:
 def _primitive(name: str) -> Primitive:
     """A bilinear operation that the field `name` of its parameter `form` computes; in a page, always `products`."""
     primitive = Primitive(name)
-    primitive.plain = lambda a, b: getattr(products, name)(a, b)
+    primitive.plain = lambda a, b: getattr(products, name)(a, b)  # type: ignore[attr-defined]
 
     def compute(a, b, *, form):
         return getattr(form, name)(a, b)

@@ -23,7 +23,7 @@ def decay(phi: Phi, log_lambda) -> jax.Array:
     pulls = jax.tree.map(
         lambda strength, part: sum(jnp.sum(jnp.exp(strength) * p**2) for p in jax.tree.leaves(part)), log_lambda, phi
     )
-    return sum(jax.tree.leaves(pulls))
+    return sum(jax.tree.leaves(pulls), start=jnp.zeros(()))
 
 
 def learned_decay(loss: Callable, start: Phi) -> Problem:

@@ -20,7 +20,7 @@ class Sums(NamedTuple):
     xx: jax.Array
     xy: jax.Array
     yy: jax.Array
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count
 
 
 class Prior(NamedTuple):

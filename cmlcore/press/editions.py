@@ -46,13 +46,16 @@ def edition(nb, chapter: str, number: int, teacher: bool):
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
 
 
+def numbered() -> list[tuple[int, Path]]:
+    """The book's notebooks with their chapters' numbers (0 where a page has none), in the order of the table of contents."""
+    return [(number, file) for number, file in chapters() if file.suffix == ".ipynb"]
+
+
 def make(folder: Path) -> list[Path]:
     """Write both editions of every chapter under `folder`, which is emptied first; gives the files."""
     shutil.rmtree(folder, ignore_errors=True)
     files = []
-    for number, source in chapters():
-        if source.suffix != ".ipynb":
-            continue
+    for number, source in numbered():
         nb = nbformat.read(source, as_version=4)
         for kind in ("student", "teacher"):
             file = folder / kind / source.name
@@ -68,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=ROOT / "_build" / "class", help="where to (default: _build/class)")
     folder = parser.parse_args(arguments).folder
     files = make(folder)
-    print(f"{len(files)} notebooks in {folder}: student/ without solutions, teacher/ with all of it.")
+    print(f"{len(files)} notebooks in {folder}: student/ without solutions, teacher/ with all of it.", flush=True)
     return 0
 
 

@@ -1,6 +1,6 @@
 """Runs a notebook's cells one after the other, within limits: `python -m cmlcore.press.examine plan.json results.jsonl`.
 
-The plan is a list of cells, `{"name", "source", "check"}`; the results one JSON line a cell, written as soon as it has ended, so what was
+The plan is a list of cells, `{"name", "source", "check"}`, each of which sees the names of those before it, unless it says `"fresh": true`; the results one JSON line a cell, written as soon as it has ended, so what was
 reached is known however the process ends. A cell may take so many seconds and print so many characters. Hosts other than this
 one cannot be reached, and no program is started. This keeps honest work from harm; it is no wall against an attack.
 """
@@ -72,6 +72,8 @@ def main(plan: Path, results: Path) -> None:
     sys.addaudithook(offline)
     with results.open("w") as lines:
         for cell in asked["cells"]:
+            if cell.get("fresh"):
+                scope = {"__name__": "__main__"}
             print(json.dumps({"name": cell["name"], "began": True}), file=lines, flush=True)
             ended = run(cell["source"], scope, cell["name"], asked["seconds"], asked["characters"])
             if cell["check"] and not ended["why"]:

@@ -1,6 +1,6 @@
 """Every full experiment of the book, in the order of its tables; settings are chosen in this book."""
 
-from cmlcore.runs import character_table, digits, hyperparameters, modulation, modulation_images, rewards, sine
+from cmlcore.runs import character_table, digits, hippocampus, hyperparameters, modulation, modulation_images, rewards, sine, spikes
 from cmlcore.runs.experiment import Experiment
 
 TALK = "Sacramento, talk on contrastive meta-learning (about 2021), few-shot regression table"
@@ -139,6 +139,8 @@ CATALOG = (
     *modulation_images.EXPERIMENTS,
     *hyperparameters.EXPERIMENTS,
     *rewards.EXPERIMENTS,
+    *spikes.EXPERIMENTS,
+    *hippocampus.EXPERIMENTS,
 )
 
 

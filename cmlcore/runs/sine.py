@@ -14,7 +14,7 @@ from cmlcore.imaginary import imaginary
 from cmlcore.meta import evaluate, meta_start, meta_step, meta_steps
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.synapse import fixed_pull
-from cmlcore.runs.experiment import Experiment, Training
+from cmlcore.runs.experiment import Training
 from cmlcore.solve import Solver, minibatch, optimizer, subsample
 from cmlcore.unroll import unrolled
 

@@ -1,6 +1,7 @@
 """Is one full run better than another? The one standard of this book, for sentences and tables that say so."""
 
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 

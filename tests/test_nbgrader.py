@@ -1,0 +1,125 @@
+"""The exercises in nbgrader's form: what its cells say, and the round trip with nbgrader itself, where it is installed."""
+
+import ast
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from small_book import DOUBLE, chapter
+
+from cmlcore import notebooks
+from cmlcore.press import nbgrader
+from cmlcore.press.exercises import exercises, marking, verdict
+
+TOOL = importlib.util.find_spec("nbgrader")
+FOUND = {path: exercises(nbformat.read(path, as_version=4), path.stem) for path in notebooks.notebooks()}
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    return {file.stem: nbformat.read(file, as_version=4) for file in nbgrader.make(tmp_path_factory.mktemp("course") / "nbgrader")}
+
+
+def about(nb):
+    """What nbgrader is told, by the id of the cell."""
+    return {cell.metadata.nbgrader.grade_id: (cell.metadata.nbgrader, cell.source) for cell in nb.cells if "nbgrader" in cell.metadata}
+
+
+def test_every_chapter_with_exercises_is_an_assignment(course):
+    assert set(course) == {path.stem for path, found in FOUND.items() if found}
+
+
+def test_points_and_parts_are_those_of_the_book(course):
+    for path, found in FOUND.items():
+        for exercise in found:
+            told = about(course[path.stem])
+            graded = f"{exercise.name}-{'check' if exercise.stub else 'answer'}"
+            assert told[graded][0].points == exercise.points and told[graded][0].grade
+            answer, source = told[f"{exercise.name}-answer"]
+            assert answer.solution and not answer.locked and source.count("### BEGIN SOLUTION") == source.count("### END SOLUTION") == 1
+            if exercise.stub:
+                before = told.get(f"{exercise.name}-setup", (None, ""))[1]
+                check = ast.parse(told[graded][1]).body[1].body
+                whole = ast.parse(before).body + ast.parse(source.partition("### BEGIN")[0]).body + check
+                assert [ast.dump(node) for node in whole] == [ast.dump(node) for node in ast.parse(exercise.stub).body]
+
+
+def test_nothing_of_a_solution_stands_outside_what_is_cut(course):
+    for name, nb in course.items():
+        outside = " ".join(cell.source.partition("### BEGIN SOLUTION")[0] for cell in nb.cells)
+        assert "<summary>Solution" not in outside and "For teachers" not in outside, name
+        assert not any(e.solution and e.solution in outside for e in exercises(nbformat.read(notebooks.ROOT / "book" / f"{name}.ipynb", as_version=4), name))
+
+
+def test_a_check_of_two_lines_gives_half_the_points(capsys):
+    with marking(3) as mark:
+        print("a: right")
+        print("b: not yet")
+    assert mark.points == 1.5 and verdict(capsys.readouterr().out) == (1, 2)
+
+
+def test_a_check_that_fails_gives_nothing():
+    with pytest.raises(ZeroDivisionError), marking(3) as mark:
+        print("a: right")
+        1 / 0
+    assert mark.points == 0
+
+
+def test_two_answers_in_one_cell_are_refused():
+    with pytest.raises(ValueError, match="here are 2"):
+        nbgrader.parts("my_a = None\nmy_b = None")
+
+
+# ---- the round trip -------------------------------------------------------------------------------------------------------
+
+TWICE = "def my_double(x):\n    return 2 * x"
+ANSWERS = {
+    "nothing": [],
+    "everything": [("my_sum = None\n", "my_sum = 3\n"), (DOUBLE, TWICE)],
+    "half": [("my_sum = None\n", "my_sum = 4\n"), (DOUBLE, "def my_double(x):\n    return 2")],
+    "cheat": [("my_sum = None\n", "my_sum = 4\n"), ('"right" if my_sum == three', '"right" if True')],
+    "loops": [("my_sum = None\n", "while True: pass\n"), (DOUBLE, TWICE)],
+}
+EXPECTED = {"nothing": [0, 0], "everything": [1, 2], "half": [0, 1], "cheat": [0, 0], "loops": [0, 2]}
+
+
+def tool(course, *arguments):
+    """Run nbgrader in the folder of a course; its own helpers (alembic) stand beside it."""
+    beside = [Path(TOOL.origin).parents[1] / "bin", Path(sys.executable).parent]
+    environment = os.environ | {"PATH": os.pathsep.join([*map(str, beside), os.environ["PATH"]])}
+    done = subprocess.run([sys.executable, "-m", "nbgrader", *arguments], cwd=course, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.skipif(TOOL is None, reason="nbgrader is not installed here: `make class-check` does that, in an environment of its own")
+def test_a_class_goes_through_nbgrader(tmp_path):
+    (tmp_path / "nbgrader_config.py").write_text(nbgrader.SETTINGS)
+    (tmp_path / "source" / "tiny").mkdir(parents=True)
+    nbformat.write(nbgrader.assignment(chapter(), "tiny", 1), tmp_path / "source" / "tiny" / "tiny.ipynb")
+    tool(tmp_path, "generate_assignment", "tiny")
+    released = tmp_path / "release" / "tiny" / "tiny.ipynb"
+    assert "SOLUTION" not in released.read_text() and "Secret" not in released.read_text()
+    for student, answers in ANSWERS.items():
+        handed_in = tmp_path / "submitted" / student / "tiny" / "tiny.ipynb"
+        handed_in.parent.mkdir(parents=True)
+        shutil.copy(released, handed_in)
+        nb = nbformat.read(handed_in, as_version=4)
+        for old, new in answers:
+            assert sum(old in cell.source for cell in nb.cells) == 1, old
+            for cell in nb.cells:
+                cell.source = cell.source.replace(old, new)
+        nbformat.write(nb, handed_in)
+    tool(tmp_path, "autograde", "tiny", "--ExecutePreprocessor.timeout=20")
+
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as book:
+        for student, expected in EXPECTED.items():
+            grades = {grade.name: grade for grade in book.find_submission_notebook("tiny", "tiny", student).grades}
+            assert [grades[f"tiny-{k}-check"].auto_score for k in (1, 2)] == expected, student
+            assert grades["tiny-3-answer"].max_score == 3 and grades["tiny-3-answer"].auto_score in (None, 0)

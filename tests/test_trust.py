@@ -1,0 +1,269 @@
+"""An answer says whether it can be trusted: how every phase ended, what limits an estimate, and what a solver cannot be used for."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cmlcore import estimate
+from cmlcore.bilevel import Diverged, Problem, Task
+from cmlcore.contrastive import contrastive, matched, symmetric
+from cmlcore.estimate import NotSettled, check_phases, meta_gradient
+from cmlcore.implicit import dense, implicit
+from cmlcore.meta import over_sound_tasks, over_tasks
+from cmlcore.quadratic import exact_gradient, from_seed, golden, quadratic
+from cmlcore.solve import Result, gradient_descent, minibatch, of_theta, optimizer, projected, subsample, until
+from cmlcore.trees import relative_error
+from cmlcore.trust import self_check
+from cmlcore.unroll import forward_mode, unrolled
+
+pytestmark = pytest.mark.usefixtures("x64")
+SOLVED = gradient_descent(0.5, 200)
+
+
+def ended(estimator, problem=quadratic, theta=None, task=None):
+    theta, task = golden() if theta is None else (theta, task)
+    return {name: Result(int(one.result)) for name, one in estimator(problem, theta, task).info.items()}
+
+
+# ---- how a phase ended --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "solver, result",
+    [
+        (SOLVED, Result.SETTLED),
+        (gradient_descent(0.01, 10), Result.MOVING),
+        (until(optax.sgd(0.5), 1e-9, 100), Result.SETTLED),
+        (until(optax.sgd(0.01), 1e-9, 10), Result.CAPPED),
+        (gradient_descent(1.5, 20), Result.MOVED_AWAY),
+        (gradient_descent(100.0, 400), Result.NOT_FINITE),
+    ],
+)
+def test_every_phase_says_how_it_ended(solver, result):
+    theta, task = golden()
+    found = solver(lambda phi, task: quadratic.inner(phi, theta, task.support), jnp.zeros(1), task)
+    assert Result(int(found.result)) == result and bool(found.diverged) == (result >= Result.MOVED_AWAY)
+
+
+def test_learning_that_leaves_a_saddle_has_not_diverged():
+    """A deep linear network from 1e-6: its gradient grows a hundred-thousandfold while its loss falls."""
+    loss = lambda phi, task: (phi[0] * phi[1] * phi[2] - 1) ** 2
+    found = gradient_descent(0.05, 40)(loss, jnp.full(3, 0.1), Task())
+    assert found.grad_norm > found.start_norm and not found.diverged
+    assert gradient_descent(0.05, 4000)(loss, jnp.full(3, 0.1), Task()).result == Result.SETTLED
+
+
+def test_a_negative_nudge_without_a_minimum_is_named_with_adam_too():
+    """Adam walks away at its own pace, so no norm explodes."""
+    theta, task = golden()
+    with pytest.raises(Diverged, match="nudged negative phase diverged.*may have no minimum"):
+        meta_gradient(symmetric(SOLVED, optimizer(optax.adam(0.1), 300), 2.0), quadratic, theta, task)
+
+
+def test_a_nudged_phase_that_ends_farther_from_rest_than_it_began_is_not_believed():
+    theta, task = golden()
+    with pytest.raises(Diverged, match="the nudged phase diverged"):
+        meta_gradient(contrastive(SOLVED, optimizer(optax.adam(0.3), 3), 1e-3), quadratic, theta, task)
+
+
+def test_a_nudged_phase_without_a_step_is_not_an_answer():
+    solver = until(optax.sgd(0.5), 1e-3, 100)
+    with pytest.raises(Diverged, match="nudged phase took no step.*tolerance"):
+        meta_gradient(contrastive(solver, solver, 1e-5), quadratic, *golden())
+
+
+def test_the_control_takes_as_many_steps_as_the_nudged_phase():
+    theta, task = golden()
+    solver = until(optax.sgd(0.1), 1e-3, 500)
+    found = meta_gradient(matched(solver, solver, 0.1), quadratic, theta, task)
+    assert found.info["control"].steps == found.info["nudged"].steps > 0
+    exact = exact_gradient(theta, task)
+    one_sided = meta_gradient(contrastive(solver, solver, 0.1), quadratic, theta, task)
+    assert relative_error(found.grad, exact) < relative_error(one_sided.grad, exact) or relative_error(found.grad, exact) < 0.15
+
+
+def test_running_out_of_steps_is_said():
+    capped = until(optax.sgd(0.1), 1e-12, 50)
+    with pytest.warns(NotSettled, match="the free phase ran out of steps: 50"):
+        meta_gradient(matched(capped, SOLVED, 0.1), quadratic, *golden())
+
+
+def test_a_nudge_that_is_lost_in_what_the_free_phase_left_is_said():
+    short = gradient_descent(0.01, 20)
+    with pytest.warns(NotSettled, match="lost in what the free phase left.*`matched`"):
+        meta_gradient(contrastive(short, SOLVED, 1e-3), quadratic, *golden())
+
+
+def test_a_batch_is_checked_as_a_whole():
+    theta, task = golden()
+    estimates = jax.vmap(lambda rate: contrastive(gradient_descent(rate, 50), SOLVED, 0.1)(quadratic, theta, task))(jnp.array([0.5, 5.0]))
+    with pytest.raises(Diverged, match="the free phase"):
+        check_phases(estimates)
+
+
+# ---- solvers -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        optax.lbfgs(),
+        optax.polyak_sgd(),
+        optax.chain(optax.sgd(0.5), optax.scale_by_backtracking_linesearch(20)),
+        optax.chain(optax.sgd(0.5), optax.contrib.reduce_on_plateau()),
+        optax.contrib.momo(0.5),
+        optax.contrib.schedule_free_sgd(0.5),
+    ],
+    ids=["lbfgs", "polyak", "linesearch", "plateau", "momo", "schedule-free"],
+)
+def test_all_of_optax_is_given_what_it_asks_for(transform):
+    theta, task = golden()
+    for solver in (optimizer(transform, 400), until(transform, 1e-6, 400)):
+        found = solver(lambda phi, task: quadratic.inner(phi, theta, task.support), jnp.zeros(1), task)
+        np.testing.assert_allclose(found.phi, 2 / 3, atol=2e-3)
+
+
+def test_a_transformation_whose_parameters_are_pairs_is_refused_when_it_is_built():
+    with pytest.raises(TypeError, match="lookahead.*in pairs"):
+        optimizer(optax.lookahead(optax.sgd(0.1), 5, 0.5), 10)
+
+
+def test_weight_decay_apart_from_the_loss():
+    """With a decay of 1 the golden case ends at 1 / (3/2 + 1): the contrast is right there, and equation (2) is refused."""
+    theta, task = golden()
+    solver = optimizer(optax.chain(optax.add_decayed_weights(1.0), optax.sgd(0.3)), 400)
+    with pytest.raises(TypeError, match="rests where the gradient.*weight decay"):
+        implicit(solver, dense())
+    found = meta_gradient(matched(solver, solver, 1e-5), quadratic, theta, task)
+    phi = 1 / 2.5
+    np.testing.assert_allclose(found.grad.omega, 2 * (phi + 1) * 0.5 / 2.5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("wall, free_moves", [(0.5, False), (0.6, False), (5.0, True)])
+def test_the_contrast_is_right_under_a_constraint(wall, free_moves):
+    """min 1/2 (phi - 1)^2 + 1/4 (phi - omega)^2 with phi <= wall: where the wall is felt, omega moves nothing."""
+    theta, task = golden()
+    solver = projected(SOLVED, lambda phi: jnp.minimum(phi, wall))
+    found = meta_gradient(contrastive(solver, solver, 1e-6), quadratic, theta, task)
+    np.testing.assert_allclose(found.grad.omega, 10 / 9 if free_moves else 0.0, atol=1e-4)
+    assert found.info["free"].result == Result.SETTLED
+    with pytest.raises(TypeError, match="a constraint holds it up"):
+        implicit(solver, dense())
+
+
+def test_mini_batches_of_arrays_of_different_lengths_are_refused():
+    draw = subsample(2)
+    ragged = Task({"x": jnp.ones((5, 1)), "y": jnp.ones(3)}, jnp.ones(4))
+    with pytest.raises(ValueError, match=r"lengths \[3, 5\]"):
+        draw(jax.random.key(0), ragged)
+    with pytest.raises(ValueError, match="found no data"):
+        draw(jax.random.key(0), Task(jnp.ones(4)))
+
+
+def test_dropout_is_a_key_that_the_draw_puts_into_the_task():
+    """The loss sees a fresh key in every step, and two runs with one key see the same ones."""
+    data = jnp.arange(8.0)
+
+    def draw(key, task):
+        return Task((task.support[0], key), task.query)
+
+    def inner(phi, theta, support):
+        values, key = support
+        kept = jax.random.bernoulli(key, 0.5, values.shape)
+        return jnp.mean(kept * (phi - values) ** 2) + theta * phi**2
+
+    task = Task((data, jax.random.key(7)), None)
+    solver = minibatch(optax.sgd(0.1), 30, draw, keep_path=True)
+    run = lambda key: solver(lambda phi, task: inner(phi, 0.1, task.support), jnp.zeros(()), task, key).path
+    assert (run(jax.random.key(0)) == run(jax.random.key(0))).all() and (run(jax.random.key(0)) != run(jax.random.key(1))).any()
+
+
+def test_a_learned_rate_is_seen_by_who_goes_through_learning_and_refused_by_all_others():
+    theta, task = golden()
+    problem = Problem(
+        lambda phi, both, support: quadratic.inner(phi, both[0], support), lambda phi, both, query: quadratic.outer(phi, both[0], query), lambda both: jnp.zeros(1)
+    )
+    learner = of_theta(lambda both: gradient_descent(jnp.exp(both[1]), 5))
+    both = (theta, jnp.log(0.2))
+    for rule in (unrolled, forward_mode):
+        found = meta_gradient(rule(learner), problem, both, task).grad[1]
+        after = lambda rate: quadratic.outer(2 / 3 * (1 - (1 - 1.5 * jnp.exp(rate)) ** 5) * jnp.ones(1), theta, task.query)
+        np.testing.assert_allclose(found, jax.grad(after)(jnp.log(0.2)), rtol=1e-9)
+    for refused in (matched(learner, learner, 0.1), implicit(learner, dense())):
+        with pytest.raises(TypeError, match="depends on theta.*unrolled"):
+            meta_gradient(refused, problem, both, task)
+
+
+def test_a_task_that_goes_wrong_is_left_out_and_counted():
+    theta, task = golden()
+    bad = jax.tree.map(lambda x: x * jnp.nan, task)
+    far = task._replace(support=task.support._replace(curvature=task.support.curvature * 50))
+    tasks = jax.tree.map(lambda *x: jnp.stack(x), task, bad, far)
+    rule = contrastive(SOLVED, SOLVED, 1e-4)
+    found = over_sound_tasks(rule)(quadratic, theta, tasks)
+    alone = rule(quadratic, theta, task)
+    np.testing.assert_allclose(found.grad.omega, alone.grad.omega)
+    assert found.info["left out"].steps == 2 and check_phases(found) is found and found.value == alone.value
+    with pytest.raises(Diverged, match="the left out phase"):
+        check_phases(over_sound_tasks(rule)(quadratic, theta, jax.tree.map(lambda x: x[1:], tasks)))
+    assert not jnp.isfinite(over_tasks(rule)(quadratic, theta, tasks).value)
+
+
+# ---- compiled once --------------------------------------------------------------------------------------------------------
+
+
+def test_another_nudge_start_or_task_compiles_nothing_again():
+    theta, task = golden()
+    meta_gradient(matched(SOLVED, SOLVED, 0.1), quadratic, theta, task)
+    before = estimate._compiled._cache_size()
+    for beta in (0.2, 0.3, 0.4):
+        found = meta_gradient(matched(SOLVED, SOLVED, beta), quadratic, jax.tree.map(lambda x: x + beta, theta), task)
+    assert estimate._compiled._cache_size() == before and found.info["nudged"].result == Result.SETTLED
+
+
+# ---- what limits an estimate ----------------------------------------------------------------------------------------------
+
+LONG, SHORT = gradient_descent(0.085, 3000), gradient_descent(0.085, 30)
+
+
+@pytest.mark.parametrize(
+    "solver, beta, limit", [(LONG, 0.5, "nudge"), (SHORT, 0.003, "steps"), (LONG, 1e-4, "nothing")], ids=["nudge", "steps", "nothing"]
+)
+def test_self_check_says_what_limits_an_estimate(solver, beta, limit):
+    theta, task = from_seed(0)
+    found = self_check(quadratic, contrastive(solver, solver, beta), theta, task)
+    true = float(relative_error(found.estimate.grad, exact_gradient(theta, task)))
+    assert found.limit == limit and (true < 0.05) == (limit == "nothing"), found
+    if limit == "nudge":  # the proposal is good, and the error was told within a factor of 2
+        assert 0.5 < found.nudge / true < 2
+        assert relative_error(meta_gradient(found.proposed, quadratic, theta, task).grad, exact_gradient(theta, task)) < 0.05
+
+
+def test_self_check_knows_rounding():
+    single = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
+    theta, task = map(single, from_seed(0))
+    found = self_check(quadratic, contrastive(LONG, LONG, 1e-6), theta, task)
+    assert found.limit == "precision" and "imaginary" in found.advice
+    assert self_check(quadratic, found.proposed, theta, task).precision < 0.05
+
+
+def test_self_check_of_a_rule_that_it_cannot_take_apart():
+    with pytest.raises(TypeError, match="contrastive estimator"):
+        self_check(quadratic, implicit(SOLVED, dense()), *golden())
+
+
+def test_a_small_network_whose_nudge_is_too_large_is_told():
+    """What one meets first: a network, a nudge that looks small, and an estimate that points elsewhere."""
+    from cmlcore.data.sine import sine_task
+    from cmlcore.models.mlp import init_mlp, mlp
+
+    keys = jax.random.split(jax.random.key(0))
+    theta, task = init_mlp(keys[0], (1, 8, 1)), sine_task(keys[1], 10, 10)
+    error = lambda phi, data: jnp.mean((mlp(phi, data.x, jnp.tanh) - data.y) ** 2)
+    pulled = lambda phi, theta, data: error(phi, data) + 0.1 * sum(jnp.sum((a - b) ** 2) for a, b in zip(jax.tree.leaves(phi), jax.tree.leaves(theta)))
+    problem = Problem(pulled, lambda phi, theta, data: error(phi, data))
+    solver = gradient_descent(0.01, 4000)
+    assert self_check(problem, matched(solver, solver, 1.0), theta, task).limit == "nudge"
+    assert self_check(problem, matched(solver, solver, 1e-3), theta, task).limit in ("nothing", "steps")
