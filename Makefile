@@ -40,10 +40,10 @@ help:
 book: notebooks site
 
 notebooks: .venv/installed
-	@.venv/bin/python -m cmlcore.notebooks $(ARGS)
+	@.venv/bin/python -m cmlcore.press.notebooks $(ARGS)
 
 site: .venv/installed
-	@.venv/bin/python -m cmlcore.book
+	@.venv/bin/python -m cmlcore.press.book
 
 class: .venv/installed
 	@.venv/bin/python -m cmlcore.press.editions

@@ -10,8 +10,8 @@ from importlib import metadata
 import jax
 
 from benchmarks import clock, pytorch, table
-from cmlcore import devices
 from cmlcore.runs.experiment import device_in_words
+from cmlcore.speed import devices
 
 STEPS = ("conv4", "sine")
 

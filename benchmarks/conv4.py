@@ -10,7 +10,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from benchmarks import pytorch
 from benchmarks.clock import Case, compiled
-from cmlcore import devices
 from cmlcore.data.episodes import Examples
 from cmlcore.models import convolution
 from cmlcore.models.conv4 import (
@@ -20,6 +19,7 @@ from cmlcore.models.conv4 import (
     init_conv4,
     transductive,
 )
+from cmlcore.speed import devices
 
 FILTERS, SIZE, RATE, STEPS = 64, 28, 0.01, 5
 FORMS = {"in turn": convolution.in_turn, "grouped": convolution.grouped, "products": convolution.products, "shifted": convolution.shifted}

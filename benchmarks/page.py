@@ -17,14 +17,14 @@ from playwright.sync_api import sync_playwright
 from benchmarks import table
 from benchmarks.sine import POINTS, operations
 from cmlcore import explore
-from cmlcore.contrastive import contrastive
 from cmlcore.data.sine import WIDTHS, sine_task
+from cmlcore.estimators.contrastive import contrastive
 from cmlcore.explore.program import export
-from cmlcore.fast import pulled_regression
 from cmlcore.models.mlp import init_mlp
-from cmlcore.notebooks import ROOT
+from cmlcore.press.notebooks import ROOT
 from cmlcore.runs.experiment import device_in_words
 from cmlcore.solve import optimizer
+from cmlcore.speed.fast import pulled_regression
 
 SITE = ROOT / "_build" / "html"
 STEPS, MOVES = 20, 21

@@ -8,13 +8,15 @@ import optax
 
 from benchmarks import pytorch
 from benchmarks.clock import Case, compiled
-from cmlcore import contrastive, fast, kernel, trees
+from cmlcore import trees
 from cmlcore.data.sine import WIDTHS, sine_task
-from cmlcore.devices import over_devices
+from cmlcore.estimators import contrastive
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.meta import over_tasks
 from cmlcore.models.mlp import init_mlp
 from cmlcore.solve import optimizer
-from cmlcore.unroll import unrolled
+from cmlcore.speed import fast, kernel
+from cmlcore.speed.devices import over_devices
 
 TASKS, POINTS, FREE, NUDGED, RATE, BETA, PULL = 25, 10, 500, 250, 0.01, 0.1, 0.1
 PARAMETERS = sum(m * n + n for m, n in zip(WIDTHS, WIDTHS[1:]))
@@ -30,7 +32,7 @@ def data():
 
 
 def by_hand(rule, free: int = FREE, nudged: int = NUDGED):
-    """The rule with its backward pass written out (`cmlcore.fast`)."""
+    """The rule with its backward pass written out (`cmlcore.speed.fast`)."""
     return rule(fast.Adam(RATE, free), fast.Adam(RATE, nudged), BETA)
 
 

@@ -65,7 +65,7 @@ def _require_real(name: str, tree) -> None:
     if trees.is_complex(tree):
         raise TypeError(
             f"{name} is complex, and a free phase learns real numbers. Start from a real one: `imaginary` and `contour` of "
-            "cmlcore.imaginary make the nudged phase complex by themselves."
+            "cmlcore.estimators.imaginary make the nudged phase complex by themselves."
         )
 
 

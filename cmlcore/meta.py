@@ -123,7 +123,7 @@ def meta_step(
     """One outer step: draw `tasks` tasks with `draw(key) -> Task`, average their meta-gradients, update theta.
 
     over: how one task's estimator becomes a meta-batch's: `over_tasks`, `over_sound_tasks`, `in_turn`, or
-        `cmlcore.devices.over_devices` to share the tasks out.
+        `cmlcore.speed.devices.over_devices` to share the tasks out.
     The step's randomness is a function of (key, step) alone, so an interrupted run continues to the same numbers.
     """
     batch = over(estimator)

@@ -90,7 +90,7 @@ class Repeated(NamedTuple):
     step:  `(objective, phi, memory, task, key) -> (phi, memory)`, one step.
     steps: how many; static.
     loop:  how they are chained, `(body, carry, xs, length) -> (carry, ys)` like `jax.lax.scan`. Every loop reaches the
-           same phi; what may differ is how a derivative runs through it (see `cmlcore.unroll`).
+           same phi; what may differ is how a derivative runs through it (see `cmlcore.estimators.unroll`).
     keep_path: whether `Solved.path` is kept.
     finish: `(phi, memory) -> phi`, what to keep of the last step; None: phi itself.
     transform: the optax transformation that makes the steps, or None.
@@ -237,7 +237,7 @@ def of_theta(make: Callable[[Any], Solver]) -> OfTheta:
 def newton(linear: Callable, steps: int, *, keep_path: bool = False) -> Repeated:
     """Newton's method, `phi <- phi - v` with `H v = grad`, the curvature seen through Hessian-vector products alone.
 
-    linear: solves that system; a linear solver of `cmlcore.implicit`. One step with `dense()` ends at the minimum of
+    linear: solves that system; a linear solver of `cmlcore.estimators.implicit`. One step with `dense()` ends at the minimum of
     a quadratic; `damped(cg(5), 1.0)` makes Hessian-free optimization (Martens 2010), the second inner learner of
     iMAML. There is no line search: far from a minimum, damp. Raises ValueError for a negative number of steps.
     """

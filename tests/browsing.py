@@ -11,7 +11,7 @@ import numpy as np
 
 from cmlcore import explore
 from cmlcore.explore import say
-from cmlcore.notebooks import notebooks
+from cmlcore.press.notebooks import notebooks
 
 
 def stored() -> list:

@@ -18,7 +18,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from cmlcore.notebooks import ANSI, CHECK_TAG, ROOT
+from cmlcore.press.notebooks import ANSI, CHECK_TAG, ROOT
 
 ENDS = {"oldest": "lowest-direct", "newest": "highest"}
 SECTIONS = ("in the notebooks", "the notebooks, executed")  # of requirements.txt: what Colab has, and what drives it here

@@ -45,7 +45,7 @@ def x64():
 @pytest.fixture(scope="session")
 def site(tmp_path_factory, worker_id):
     """The folder of the book's site, built once for all tests, in whatever process they run."""
-    from cmlcore import book
+    from cmlcore.press import book
 
     shared = tmp_path_factory.getbasetemp() if worker_id == "master" else tmp_path_factory.getbasetemp().parent
     with open(shared / "site.lock", "w") as lock:

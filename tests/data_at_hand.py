@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 
-from cmlcore.notebooks import code_of, imported
+from cmlcore.press.notebooks import code_of, imported
 
 DATA = "cmlcore.data."
 # What the book's pages were made with, where a notebook takes what is at hand.

@@ -17,7 +17,7 @@ import numpy as np
 from slicing import needed
 
 from cmlcore.explore import MIME, Explorable
-from cmlcore.notebooks import code_of
+from cmlcore.press.notebooks import code_of
 
 
 def main(notebook: Path, target: Path, count: int) -> None:

@@ -12,12 +12,12 @@ from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
 from cmlcore.bilevel import Problem, Task
-from cmlcore.contrastive import contrastive, matched, symmetric, three_point
-from cmlcore.implicit import cg, dense, identity, implicit, neumann
+from cmlcore.estimators.contrastive import contrastive, matched, symmetric, three_point
+from cmlcore.estimators.implicit import cg, dense, identity, implicit, neumann
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.synapse import Synapses, fixed_pull, learned_pull
 from cmlcore.solve import gradient_descent, optimizer, until
-from cmlcore.unroll import unrolled
 
 # --- Cases ------------------------------------------------------------------------------------------------------------
 

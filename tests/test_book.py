@@ -9,8 +9,9 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 import yaml
 
-from cmlcore import book, explore
-from cmlcore.notebooks import ROOT
+from cmlcore import explore
+from cmlcore.press import book
+from cmlcore.press.notebooks import ROOT
 from cmlcore.runs import receipts
 
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "link": "href"}

@@ -7,7 +7,10 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.bilevel import augmented, free
-from cmlcore.bound import (
+from cmlcore.estimators.contrastive import contrastive, matched, symmetric
+from cmlcore.estimators.implicit import dense
+from cmlcore.solve import gradient_descent, newton
+from cmlcore.theory.bound import (
     best_beta,
     bound,
     bound_in_steps,
@@ -20,10 +23,7 @@ from cmlcore.bound import (
     symmetric_bound,
     symmetric_constants,
 )  # fmt: skip
-from cmlcore.contrastive import contrastive, matched, symmetric
-from cmlcore.implicit import dense
-from cmlcore.quadratic import Bowl, Springs, Task, exact_contrast, exact_gradient, from_seed, hessian, largest_negative_nudge, minimizer, quadratic
-from cmlcore.solve import gradient_descent, newton
+from cmlcore.theory.quadratic import Bowl, Springs, Task, exact_contrast, exact_gradient, from_seed, hessian, largest_negative_nudge, minimizer, quadratic
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -9,9 +9,9 @@ from test_omniglot import needs_archive
 
 from cmlcore import trees
 from cmlcore.bilevel import Problem, Task
-from cmlcore.carried import carried, carrying
-from cmlcore.contrastive import symmetric
 from cmlcore.data.episodes import episode
+from cmlcore.estimators.carried import carried, carrying
+from cmlcore.estimators.contrastive import symmetric
 from cmlcore.meta import Averaged, averaged, meta_start, meta_step, meta_steps
 from cmlcore.runs import characters, few_shot
 from cmlcore.runs.character_table import EXPERIMENTS, PASSES, operations

@@ -8,14 +8,14 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.bilevel import Task
-from cmlcore.contrastive import matched
 from cmlcore.data.sine import mean_squared_error, sine_task
 from cmlcore.estimate import meta_gradient
+from cmlcore.estimators.contrastive import matched
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.circuit import changes, circuit, predict, random_feedback, send_down, transpose
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.synapse import fixed_pull
 from cmlcore.solve import gradient_descent
-from cmlcore.unroll import unrolled
 
 MATCHED = {
     "linear, squared error": (lambda u: u, lambda u, y: jnp.sum((y - u) ** 2) / 2),

@@ -7,8 +7,7 @@ import nbformat
 import pytest
 from small_book import DOUBLE, chapter
 
-from cmlcore import notebooks
-from cmlcore.press import editions, examine, grade
+from cmlcore.press import editions, examine, grade, notebooks
 from cmlcore.press.exercises import exercises
 from cmlcore.press.plain import plain
 

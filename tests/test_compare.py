@@ -11,16 +11,16 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.bilevel import Diverged, Problem
-from cmlcore.compare import compare, errors_over_steps, sealed, wishes
-from cmlcore.contrastive import contrastive, symmetric
-from cmlcore.count import Counts, counts, marked
 from cmlcore.estimate import Estimate, meta_gradient
-from cmlcore.first_order import first_order, reptile
-from cmlcore.imaginary import contour, imaginary, tangent
-from cmlcore.implicit import cg, dense, identity, implicit, neumann
-from cmlcore.quadratic import exact_gradient, from_seed, quadratic
+from cmlcore.estimators.contrastive import contrastive, symmetric
+from cmlcore.estimators.first_order import first_order, reptile
+from cmlcore.estimators.imaginary import contour, imaginary, tangent
+from cmlcore.estimators.implicit import cg, dense, identity, implicit, neumann
+from cmlcore.estimators.unroll import checkpointed, forward_mode, truncated, unrolled
 from cmlcore.solve import gradient_descent, newton, until
-from cmlcore.unroll import checkpointed, forward_mode, truncated, unrolled
+from cmlcore.theory.compare import compare, errors_over_steps, sealed, wishes
+from cmlcore.theory.count import Counts, counts, marked
+from cmlcore.theory.quadratic import exact_gradient, from_seed, quadratic
 
 pytestmark = pytest.mark.usefixtures("x64")
 

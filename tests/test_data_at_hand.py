@@ -6,7 +6,7 @@ import pytest
 from data_at_hand import loads, missing_data
 
 from cmlcore.data import mnist, omniglot
-from cmlcore.notebooks import ROOT
+from cmlcore.press.notebooks import ROOT
 
 
 @pytest.fixture(autouse=True)

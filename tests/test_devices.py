@@ -12,10 +12,10 @@ import pytest
 from compiling import QUICKLY
 from jax.sharding import AbstractMesh, NamedSharding, PartitionSpec
 
-from cmlcore import devices, fast
 from cmlcore.data.sine import sine_task
 from cmlcore.meta import over_tasks
 from cmlcore.models.mlp import init_mlp
+from cmlcore.speed import devices, fast
 
 RULE = fast.matched(fast.Adam(0.01, 5), fast.Adam(0.01, 3), 0.1)
 COUNT = 10  # does not divide by 8, nor does it by 4

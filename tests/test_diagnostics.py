@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import pytest
 
 from cmlcore.bilevel import Problem
-from cmlcore.contrastive import contrastive, matched, symmetric, three_point
-from cmlcore.diagnostics import agreement, blind, memory, order_in_beta
-from cmlcore.implicit import dense, identity, implicit
-from cmlcore.quadratic import Springs, exact_gradient, from_seed, golden, quadratic
+from cmlcore.estimators.contrastive import contrastive, matched, symmetric, three_point
+from cmlcore.estimators.implicit import dense, identity, implicit
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.solve import gradient_descent
-from cmlcore.unroll import unrolled
+from cmlcore.theory.diagnostics import agreement, blind, memory, order_in_beta
+from cmlcore.theory.quadratic import Springs, exact_gradient, from_seed, golden, quadratic
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -6,14 +6,14 @@ import optax
 import pytest
 
 from cmlcore.bilevel import Diverged
-from cmlcore.contrastive import contrastive, matched, symmetric, three_point
-from cmlcore.diagnostics import agreement, order_in_beta
 from cmlcore.estimate import check_phases, meta_gradient
-from cmlcore.implicit import cg, implicit, neumann
+from cmlcore.estimators.contrastive import contrastive, matched, symmetric, three_point
+from cmlcore.estimators.implicit import cg, implicit, neumann
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.synapse import fixed_pull
-from cmlcore.quadratic import exact_gradient, from_seed, golden, quadratic
 from cmlcore.solve import gradient_descent, minibatch, subsample, until
-from cmlcore.unroll import unrolled
+from cmlcore.theory.diagnostics import agreement, order_in_beta
+from cmlcore.theory.quadratic import exact_gradient, from_seed, golden, quadratic
 
 pytestmark = pytest.mark.usefixtures("x64")
 

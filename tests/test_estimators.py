@@ -8,11 +8,13 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.bilevel import Problem, Task, free
-from cmlcore.contrastive import contrastive, matched, symmetric, three_point
 from cmlcore.estimate import meta_gradient
-from cmlcore.implicit import cg, dense, identity, implicit, neumann
+from cmlcore.estimators.contrastive import contrastive, matched, symmetric, three_point
+from cmlcore.estimators.implicit import cg, dense, identity, implicit, neumann
+from cmlcore.estimators.unroll import truncated, unrolled
 from cmlcore.meta import over_tasks
-from cmlcore.quadratic import (
+from cmlcore.solve import gradient_descent, minibatch, newton, subsample, until
+from cmlcore.theory.quadratic import (
     exact_contrast,
     exact_gradient,
     exact_symmetric,
@@ -22,8 +24,6 @@ from cmlcore.quadratic import (
     minimizer,
     quadratic,
 )
-from cmlcore.solve import gradient_descent, minibatch, newton, subsample, until
-from cmlcore.unroll import truncated, unrolled
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -7,10 +7,10 @@ import pytest
 from data_at_hand import missing_data
 from slicing import needed
 
-from cmlcore import notebooks
-from cmlcore.notebooks import code_of
+from cmlcore.press import notebooks
 from cmlcore.press.exercises import EXERCISE, HEADING, HINT, SOLUTION, TEACHER, answered, answers, check, exercises, parted, tagged, verdict
 from cmlcore.press.grade import examined
+from cmlcore.press.notebooks import code_of
 
 FOUND = {path: exercises(nbformat.read(path, as_version=4), path.stem) for path in notebooks.notebooks()}
 WITH = [path for path, found in FOUND.items() if found]

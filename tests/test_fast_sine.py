@@ -8,16 +8,18 @@ import numpy as np
 import optax
 import pytest
 
-from cmlcore import contrastive, fast, kernel, trees
+from cmlcore import trees
 from cmlcore.bilevel import augmented
-from cmlcore.count import counts
 from cmlcore.data.sine import WIDTHS, sine_task
-from cmlcore.diagnostics import memory
+from cmlcore.estimators import contrastive
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.meta import over_tasks
 from cmlcore.models.mlp import init_mlp
 from cmlcore.models.synapse import learned_pull
 from cmlcore.solve import optimizer
-from cmlcore.unroll import unrolled
+from cmlcore.speed import fast, kernel
+from cmlcore.theory.count import counts
+from cmlcore.theory.diagnostics import memory
 
 THETA = jax.tree.map(lambda x: x + 0.1, init_mlp(jax.random.key(0), WIDTHS))
 PROBLEM = fast.pulled_regression(0.1)

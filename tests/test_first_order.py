@@ -9,12 +9,12 @@ import pytest
 from cmlcore import trees
 from cmlcore.bilevel import Problem
 from cmlcore.estimate import meta_gradient
-from cmlcore.first_order import first_order, reptile
-from cmlcore.implicit import identity, implicit
+from cmlcore.estimators.first_order import first_order, reptile
+from cmlcore.estimators.implicit import identity, implicit
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.synapse import fixed_pull
-from cmlcore.quadratic import bowl_loss, from_seed, quadratic
 from cmlcore.solve import gradient_descent, until
-from cmlcore.unroll import unrolled
+from cmlcore.theory.quadratic import bowl_loss, from_seed, quadratic
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -7,11 +7,11 @@ import optax
 import pytest
 
 from cmlcore import trees
-from cmlcore.contrastive import contrastive
-from cmlcore.data.gaussian import World, direct_error, direct_task, settled_pull
 from cmlcore.data.sine import mean_squared_error, sine_task
-from cmlcore.implicit import dense
+from cmlcore.estimators.contrastive import contrastive
+from cmlcore.estimators.implicit import dense
 from cmlcore.meta import over_tasks
+from cmlcore.models.gaussian import World, direct_error, direct_task, settled_pull
 from cmlcore.models.hippocampus import Lesions, blocked, hippocampal, interleaved, replay, store
 from cmlcore.models.lesions import Night, mean_change, moments, settled
 from cmlcore.models.mlp import init_mlp, mlp

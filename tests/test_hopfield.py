@@ -7,15 +7,15 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.bilevel import Task, free
-from cmlcore.contrastive import contrastive, symmetric
 from cmlcore.data import mnist
-from cmlcore.equilibrium import backprop_by_step, nudged_by_step, relax
 from cmlcore.estimate import meta_gradient
+from cmlcore.estimators.contrastive import contrastive, symmetric
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.hopfield import contrastive_hebbian, correlations, cost, energy, hopfield, init_synapses
 from cmlcore.runs import receipts
 from cmlcore.runs.catalog import CATALOG, find
 from cmlcore.runs.digits import Relaxing, training
-from cmlcore.unroll import unrolled
+from cmlcore.theory.equilibrium import backprop_by_step, nudged_by_step, relax
 
 WIDTHS = (4, 6, 3)
 RATE = 0.4

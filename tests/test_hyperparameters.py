@@ -9,17 +9,17 @@ from precision import precision
 
 from cmlcore import trees
 from cmlcore.bilevel import Task
-from cmlcore.contrastive import contrastive, matched, symmetric
 from cmlcore.data import mnist
 from cmlcore.estimate import meta_gradient
-from cmlcore.implicit import cg, dense, identity, implicit, neumann
+from cmlcore.estimators.contrastive import contrastive, matched, symmetric
+from cmlcore.estimators.implicit import cg, dense, identity, implicit, neumann
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.models import decay
 from cmlcore.models.lenet import init_lenet, lenet
 from cmlcore.runs import hyperparameters as runs
 from cmlcore.runs import receipts
 from cmlcore.runs.experiment import Experiment, run_seed
 from cmlcore.solve import gradient_descent
-from cmlcore.unroll import unrolled
 
 # ---- LeNet -----------------------------------------------------------------------------------------------------------
 

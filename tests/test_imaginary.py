@@ -7,25 +7,26 @@ import optax
 import pytest
 from precision import precision
 
-from cmlcore import holomorphic, trees
+from cmlcore import trees
 from cmlcore.bilevel import Problem, Task
-from cmlcore.compare import sealed
-from cmlcore.contrastive import contrastive, matched, symmetric, three_point
 from cmlcore.data.episodes import Examples
-from cmlcore.diagnostics import blind, order_in_beta
 from cmlcore.estimate import meta_gradient
-from cmlcore.first_order import first_order, reptile
-from cmlcore.imaginary import contour, imaginary, tangent
-from cmlcore.implicit import dense, implicit
+from cmlcore.estimators import holomorphic
+from cmlcore.estimators.contrastive import contrastive, matched, symmetric, three_point
+from cmlcore.estimators.first_order import first_order, reptile
+from cmlcore.estimators.imaginary import contour, imaginary, tangent
+from cmlcore.estimators.implicit import dense, implicit
+from cmlcore.estimators.unroll import checkpointed, forward_mode, truncated, unrolled
 from cmlcore.models.conv4 import conv4, cross_entropy, init_conv4
 from cmlcore.models.conv4 import transductive as real_transductive
 from cmlcore.models.convolution import products
 from cmlcore.models.lenet import init_lenet, lenet
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.synapse import fixed_pull
-from cmlcore.quadratic import exact_gradient, from_seed, golden, quadratic
 from cmlcore.solve import gradient_descent, minibatch, newton, optimizer, subsample, until
-from cmlcore.unroll import checkpointed, forward_mode, truncated, unrolled
+from cmlcore.theory.compare import sealed
+from cmlcore.theory.diagnostics import blind, order_in_beta
+from cmlcore.theory.quadratic import exact_gradient, from_seed, golden, quadratic
 
 STEP = 1 / 11.7106
 LONG, SHORT = gradient_descent(STEP, 400), gradient_descent(STEP, 30)

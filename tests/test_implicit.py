@@ -7,11 +7,11 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.estimate import meta_gradient
-from cmlcore.implicit import cg, damped, dense, identity, implicit, neumann
+from cmlcore.estimators.implicit import cg, damped, dense, identity, implicit, neumann
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.synapse import fixed_pull
-from cmlcore.quadratic import Springs, bowl_loss, exact_gradient, from_seed, hessian, minimizer, quadratic
 from cmlcore.solve import gradient_descent, newton
-from cmlcore.unroll import unrolled
+from cmlcore.theory.quadratic import Springs, bowl_loss, exact_gradient, from_seed, hessian, minimizer, quadratic
 
 pytestmark = pytest.mark.usefixtures("x64")
 

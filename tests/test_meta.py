@@ -10,9 +10,9 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.bilevel import Problem, Task
-from cmlcore.contrastive import contrastive, matched
 from cmlcore.data.sine import AMPLITUDE, INPUT, WIDTHS, mean_squared_error, sine_task, wave
 from cmlcore.estimate import meta_gradient
+from cmlcore.estimators.contrastive import contrastive, matched
 from cmlcore.meta import evaluate, in_turn, meta_start, meta_step, meta_steps, over_tasks
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.synapse import Synapses, fixed_pull, learned_pull

@@ -7,14 +7,14 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.bilevel import augmented, free
-from cmlcore.contrastive import contrastive, matched
 from cmlcore.data.sine import mean_squared_error, sine_task
-from cmlcore.diagnostics import blind
 from cmlcore.estimate import meta_gradient
-from cmlcore.first_order import first_order
+from cmlcore.estimators.contrastive import contrastive, matched
+from cmlcore.estimators.first_order import first_order
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.modulated import Modulation, Slow, consolidate, divided, dual, hebbian, init_modulated, modulated, tuning
 from cmlcore.solve import gradient_descent
-from cmlcore.unroll import unrolled
+from cmlcore.theory.diagnostics import blind
 
 LOSS = mean_squared_error(modulated)
 BETA = 0.3

@@ -12,8 +12,7 @@ import nbformat
 import pytest
 from small_book import DOUBLE, chapter
 
-from cmlcore import notebooks
-from cmlcore.press import nbgrader
+from cmlcore.press import nbgrader, notebooks
 from cmlcore.press.exercises import exercises, marking, verdict
 
 TOOL = importlib.util.find_spec("nbgrader")

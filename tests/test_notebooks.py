@@ -6,8 +6,8 @@ import sys
 import nbformat
 import pytest
 
-from cmlcore import notebooks
-from cmlcore.notebooks import ROOT
+from cmlcore.press import notebooks
+from cmlcore.press.notebooks import ROOT
 
 PATHS = notebooks.notebooks()
 every_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
@@ -53,9 +53,9 @@ def names(*sources):
 
 
 def test_imports_are_followed_through_the_package():
-    reached = names("from cmlcore import contrastive")
-    assert {"cmlcore/__init__.py", "cmlcore/contrastive.py", "cmlcore/bilevel.py", "cmlcore/estimate.py"} <= reached
-    assert "cmlcore/implicit.py" not in reached
+    reached = names("from cmlcore.estimators import contrastive")
+    assert {"cmlcore/__init__.py", "cmlcore/estimators/contrastive.py", "cmlcore/bilevel.py", "cmlcore/estimate.py"} <= reached
+    assert "cmlcore/estimators/implicit.py" not in reached
     assert names("import jax") == set()
 
 

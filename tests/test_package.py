@@ -18,7 +18,7 @@ def run(*command, **options):
 
 
 def test_the_usual_names_stand_at_the_top():
-    from cmlcore.contrastive import matched
+    from cmlcore.estimators.contrastive import matched
 
     assert cmlcore.matched is matched and set(cmlcore.__all__) <= set(dir(cmlcore))
     for name in cmlcore.__all__:
@@ -46,7 +46,7 @@ USER = """
 import jax.numpy as jnp
 import cmlcore
 from cmlcore.bilevel import Problem
-from cmlcore.contrastive import contrastive
+from cmlcore.estimators.contrastive import contrastive
 from cmlcore.estimate import meta_gradient
 from cmlcore.solve import gradient_descent
 

@@ -25,8 +25,8 @@ from browsing import move, outputs, sentence, settle, stored, title, told
 from data_at_hand import missing_data
 from slicing import needed
 
-from cmlcore import notebooks
-from cmlcore.notebooks import ROOT
+from cmlcore.press import notebooks
+from cmlcore.press.notebooks import ROOT
 
 COUNT = 4  # settings of each explorable, besides the two ends
 BOOK = stored()

@@ -8,8 +8,7 @@ from browsing import stored
 from bs4 import BeautifulSoup
 from test_site_browser import require_accessible, thin_out
 
-from cmlcore import book
-from cmlcore.press import printed
+from cmlcore.press import book, printed
 from cmlcore.press.plain import references
 
 STEMS = [stem for stem in ["intro", *references().pages]]

@@ -23,7 +23,7 @@ from program_cases import CASES, REFERENCE_IN_DOUBLE, shown, sine
 
 import cmlcore
 from cmlcore.bilevel import Problem, Task
-from cmlcore.contrastive import contrastive
+from cmlcore.estimators.contrastive import contrastive
 from cmlcore.explore.program import DTYPES, PRIMITIVES, RENAMED, Unsupported, export
 from cmlcore.solve import gradient_descent, optimizer
 

@@ -1,4 +1,4 @@
-"""The closed forms of `cmlcore.quadratic`: against hand calculation, automatic differentiation and each other."""
+"""The closed forms of `cmlcore.theory.quadratic`: against hand calculation, automatic differentiation and each other."""
 
 from decimal import Decimal
 
@@ -9,7 +9,7 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.bilevel import augmented, free
-from cmlcore.quadratic import (
+from cmlcore.theory.quadratic import (
     exact_contrast,
     exact_gradient,
     exact_symmetric,

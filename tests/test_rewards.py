@@ -9,13 +9,13 @@ import numpy as np
 import optax
 import pytest
 
-from cmlcore import agents, bandit
-from cmlcore.bandit import Rules
+from cmlcore.bandits import agents, bandit
+from cmlcore.bandits.bandit import Rules
 from cmlcore.bilevel import Problem
-from cmlcore.contrastive import contrastive
 from cmlcore.data import wheel as wheels
 from cmlcore.data.wheel import ARMS, SAFE, Wheel
-from cmlcore.implicit import dense
+from cmlcore.estimators.contrastive import contrastive
+from cmlcore.estimators.implicit import dense
 from cmlcore.models import linear
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.synapse import fixed_pull

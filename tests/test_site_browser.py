@@ -17,8 +17,8 @@ from browsing import drawn, element, is_game, outputs, sentence, settle, stored,
 from PIL import Image, ImageChops
 from playwright.sync_api import TimeoutError as TooLate
 
-from cmlcore import book
-from cmlcore.notebooks import ROOT
+from cmlcore.press import book
+from cmlcore.press.notebooks import ROOT
 
 pytestmark = pytest.mark.browser
 

@@ -7,9 +7,9 @@ import optax
 import pytest
 
 from cmlcore.bilevel import Task, augmented, free
-from cmlcore.implicit import damped, dense
-from cmlcore.quadratic import from_seed, hessian, minimizer, quadratic
+from cmlcore.estimators.implicit import damped, dense
 from cmlcore.solve import Solved, gradient_descent, minibatch, newton, subsample, until
+from cmlcore.theory.quadratic import from_seed, hessian, minimizer, quadratic
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -8,18 +8,18 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.bilevel import Task
-from cmlcore.contrastive import contrastive, matched, symmetric, three_point
 from cmlcore.data.sine import Points
 from cmlcore.data.spikes import encode, spiking_task, tuning
-from cmlcore.diagnostics import memory
-from cmlcore.first_order import first_order, reptile
-from cmlcore.implicit import cg, implicit, neumann
+from cmlcore.estimators.contrastive import contrastive, matched, symmetric, three_point
+from cmlcore.estimators.first_order import first_order, reptile
+from cmlcore.estimators.implicit import cg, implicit, neumann
+from cmlcore.estimators.unroll import checkpointed, forward_mode, truncated, unrolled
 from cmlcore.models import eprop, spiking
 from cmlcore.models.eprop import Rate
 from cmlcore.models.spiking import Cell, Weights, fast_sigmoid, init_weights, run, triangle
 from cmlcore.models.synapse import fixed_pull
 from cmlcore.solve import gradient_descent, optimizer
-from cmlcore.unroll import checkpointed, forward_mode, truncated, unrolled
+from cmlcore.theory.diagnostics import memory
 
 CELL, PSI, RATE = Cell(0.9, 0.8, 0.5), triangle(0.3, 0.5), Rate(0.5, 0.1)
 SOURCES = {"carried": eprop.eprop, "stored": eprop.stored}

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from cmlcore.bilevel import Problem, Task
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.eprop import Rate
 from cmlcore.models.spiking import init_weights
 from cmlcore.runs import spikes
 from cmlcore.solve import gradient_descent
-from cmlcore.unroll import unrolled
 
 
 @pytest.mark.parametrize("experiment", spikes.EXPERIMENTS, ids=lambda experiment: experiment.name)

@@ -7,8 +7,11 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.bilevel import augmented, free
-from cmlcore.contrastive import contrastive, matched, symmetric, three_point
-from cmlcore.data.gaussian import (
+from cmlcore.data.sine import mean_squared_error, sine_task
+from cmlcore.estimators.contrastive import contrastive, matched, symmetric, three_point
+from cmlcore.estimators.implicit import dense, implicit
+from cmlcore.meta import over_tasks
+from cmlcore.models.gaussian import (
     World,
     best,
     direct_error,
@@ -18,9 +21,6 @@ from cmlcore.data.gaussian import (
     sampling_error,
     settled_pull,
 )
-from cmlcore.data.sine import mean_squared_error, sine_task
-from cmlcore.implicit import dense, implicit
-from cmlcore.meta import over_tasks
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.synapse import Synapses, consolidate, learned_pull, three_factor
 from cmlcore.solve import gradient_descent, newton

@@ -6,10 +6,10 @@ import nbformat
 import pytest
 from data_at_hand import missing_data
 
-from cmlcore.notebooks import ROOT
 from cmlcore.press import teaching
 from cmlcore.press.editions import numbered
 from cmlcore.press.lesson import misconceptions, teachers_part
+from cmlcore.press.notebooks import ROOT
 from cmlcore.press.plain import references
 
 PAGE = (ROOT / "book" / "teaching.md").read_text()

@@ -9,13 +9,13 @@ import pytest
 from cmlcore import trees
 from cmlcore.bilevel import Problem, Task, augmented
 from cmlcore.data.sine import mean_squared_error, sine_task
-from cmlcore.equilibrium import relax
 from cmlcore.models.hopfield import hopfield, init_synapses
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.synapse import Synapses, learned_pull
-from cmlcore.quadratic import exact_gradient, from_seed, quadratic
 from cmlcore.solve import gradient_descent, optimizer
-from cmlcore.theorem import both_sides
+from cmlcore.theory.equilibrium import relax
+from cmlcore.theory.quadratic import exact_gradient, from_seed, quadratic
+from cmlcore.theory.theorem import both_sides
 
 TOLERANCE = 1e-9
 

@@ -8,15 +8,15 @@ import pytest
 
 from cmlcore import estimate
 from cmlcore.bilevel import Diverged, Problem, Task
-from cmlcore.contrastive import contrastive, matched, symmetric
 from cmlcore.estimate import NotSettled, check_phases, meta_gradient
-from cmlcore.implicit import dense, implicit
+from cmlcore.estimators.contrastive import contrastive, matched, symmetric
+from cmlcore.estimators.implicit import dense, implicit
+from cmlcore.estimators.unroll import forward_mode, unrolled
 from cmlcore.meta import over_sound_tasks, over_tasks
-from cmlcore.quadratic import exact_gradient, from_seed, golden, quadratic
 from cmlcore.solve import Result, gradient_descent, minibatch, of_theta, optimizer, projected, subsample, until
+from cmlcore.theory.quadratic import exact_gradient, from_seed, golden, quadratic
+from cmlcore.theory.trust import self_check
 from cmlcore.trees import relative_error
-from cmlcore.trust import self_check
-from cmlcore.unroll import forward_mode, unrolled
 
 pytestmark = pytest.mark.usefixtures("x64")
 SOLVED = gradient_descent(0.5, 200)

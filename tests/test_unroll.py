@@ -10,13 +10,13 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.bilevel import Problem, free
-from cmlcore.contrastive import symmetric
-from cmlcore.diagnostics import memory
 from cmlcore.estimate import meta_gradient
-from cmlcore.implicit import dense, implicit, neumann
-from cmlcore.quadratic import Springs, bowl_loss, exact_gradient, from_seed, hessian, quadratic
+from cmlcore.estimators.contrastive import symmetric
+from cmlcore.estimators.implicit import dense, implicit, neumann
+from cmlcore.estimators.unroll import _in_segments, _only_last, checkpointed, forward_mode, truncated, unrolled
 from cmlcore.solve import gradient_descent, minibatch, newton, optimizer, until
-from cmlcore.unroll import _in_segments, _only_last, checkpointed, forward_mode, truncated, unrolled
+from cmlcore.theory.diagnostics import memory
+from cmlcore.theory.quadratic import Springs, bowl_loss, exact_gradient, from_seed, hessian, quadratic
 
 pytestmark = pytest.mark.usefixtures("x64")
 

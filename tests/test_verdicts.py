@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from cmlcore.notebooks import ROOT
+from cmlcore.press.notebooks import ROOT
 from cmlcore.runs import receipts, verdicts
 from cmlcore.runs.verdicts import beside, compare, verdict
 

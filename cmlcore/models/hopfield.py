@@ -65,7 +65,7 @@ def correlations(rates: Rates, x) -> Synapses:
 def hopfield(examples: int) -> Problem:
     """The network on a batch of `examples`, as a bilevel problem; `Task(support=x, query=y)`. Rates start at 0.
 
-    Solve it with `cmlcore.equilibrium.relax`, which keeps the rates between 0 and 1.
+    Solve it with `cmlcore.theory.equilibrium.relax`, which keeps the rates between 0 and 1.
     """
 
     def at_rest(synapses: Synapses) -> Rates:

@@ -1,6 +1,6 @@
 """Where a lesion of the circuit takes omega and lambda of a complex synapse, in closed form (derived in this book).
 
-The world is that of `cmlcore.data.gaussian`, seen synapse by synapse; the circuit and its lesions are those of
+The world is that of `cmlcore.models.gaussian`, seen synapse by synapse; the circuit and its lesions are those of
 `cmlcore.models.hippocampus`; the free phase is finished. Let a_0 and a_1 be the means of the support examples replayed in the
 free and in the nudged phase, and b that of the query examples. With x = a_0 - omega, z = a_1 - omega, y = b - omega,
 
@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from cmlcore.bilevel import require_nonzero_beta
-from cmlcore.data.gaussian import World
+from cmlcore.models.gaussian import World
 from cmlcore.models.hippocampus import Lesions, require_lesions
 from cmlcore.models.synapse import Synapses
 
@@ -95,7 +95,7 @@ def settled(world: World, night: Night, lesions: Lesions = Lesions()) -> Settled
 
         lambda = beta / (r - 1) - 1        0 where that is negative, and without bound where r <= 1.
 
-    Intact, this is `cmlcore.data.gaussian.settled_pull`. Broken-off replay reaches a known part of the way, which depends on
+    Intact, this is `cmlcore.models.gaussian.settled_pull`. Broken-off replay reaches a known part of the way, which depends on
     lambda; there the root is found by bisection. Synapses that know the sign alone rest where the others do: u_1^2 - u_0^2 is the
     product of two Gaussian variables, as often positive as negative where they are uncorrelated (for a trace of 1).
     Raises ValueError for beta = 0.

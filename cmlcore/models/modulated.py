@@ -13,7 +13,7 @@ With e_l = -dL/du_l the error at the drive u_l (the argument of tanh), the rule 
                          - <(g e)_l h_{l-1}'>_support  at phi_0 ]                                                 (11)
 
 `hebbian` and `consolidate` compute it from a circuit's own rates and errors, with no derivative taken. Without a pull, nothing in the
-losses names the start: the rule is blind to it (`cmlcore.diagnostics.blind`), and `divided` asks another estimator.
+losses names the start: the rule is blind to it (`cmlcore.theory.diagnostics.blind`), and `divided` asks another estimator.
 """
 
 from collections.abc import Callable

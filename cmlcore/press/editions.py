@@ -12,8 +12,8 @@ from pathlib import Path
 
 import nbformat
 
-from cmlcore.notebooks import ROOT, write
 from cmlcore.press.exercises import EXERCISE, SOLUTION, TEACHER, Exercise, exercises, tagged
+from cmlcore.press.notebooks import ROOT, write
 from cmlcore.press.plain import chapters, plain
 
 FOLDED = ("hide-input", "remove-input", "remove-cell")

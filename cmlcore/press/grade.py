@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 import nbformat
 
-from cmlcore.notebooks import ROOT, code_of
 from cmlcore.press.exercises import Exercise, check, exercises, verdict
+from cmlcore.press.notebooks import ROOT, code_of
 
 MARKED = re.compile(r"^# Exercise ([\w-]+)-(\d+) ")
 SECONDS, CHARACTERS, BYTES = 120, 100_000, 10_000_000

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import nbformat
 
-from cmlcore.notebooks import ROOT, write
 from cmlcore.press.editions import edition, numbered
 from cmlcore.press.exercises import EXERCISE, HEADING, Exercise, answers, exercises, tagged
+from cmlcore.press.notebooks import ROOT, write
 
 SETTINGS = '''"""Settings of the course: `nbgrader generate_assignment bilevel`, `nbgrader autograde bilevel`."""
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import nbformat
 import yaml
 
-from cmlcore.notebooks import ROOT
+from cmlcore.press.notebooks import ROOT
 
 EQUATION = re.compile(r"\$\$ *\(([\w-]+)\)")
 THEOREM = re.compile(r"^:::\{prf:(\w+)\} *(.*?)\n((?::\w+:[^\n]*\n)*)(.*?)\n:::$", re.MULTILINE | re.DOTALL)

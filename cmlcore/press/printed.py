@@ -17,8 +17,8 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import yaml
 from bs4 import BeautifulSoup
 
-from cmlcore import book
-from cmlcore.notebooks import ROOT
+from cmlcore.press import book
+from cmlcore.press.notebooks import ROOT
 
 FONTS = "font:8pt system-ui,sans-serif;color:#444;width:100%;padding:0 18mm;display:flex;justify-content:space-between"
 FOOTER = f'<div style="{FONTS}"><span>The Contrastive Rule</span><span class="pageNumber"></span></div>'

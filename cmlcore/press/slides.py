@@ -18,15 +18,15 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from cmlcore.explore import MIME
-from cmlcore.notebooks import ROOT
 from cmlcore.press.deck import Slide, deck
 from cmlcore.press.editions import numbered
 from cmlcore.press.lesson import plan, teachers_part
+from cmlcore.press.notebooks import ROOT
 from cmlcore.press.plain import plain, references
 
 CONF = f'''
 project = "The Contrastive Rule"
-extensions = ["myst_nb", "sphinx_revealjs", "cmlcore.book", "cmlcore.press.slides"]
+extensions = ["myst_nb", "sphinx_revealjs", "cmlcore.press.book", "cmlcore.press.slides"]
 root_doc = "index"
 nb_execution_mode = "off"
 nb_mime_priority_overrides = [("revealjs", mime, k) for k, mime in enumerate(["{MIME}", "text/html", "image/svg+xml", "text/markdown", "text/plain"])]

@@ -11,10 +11,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from cmlcore.devices import cores
 from cmlcore.runs import receipts
 from cmlcore.runs.catalog import CATALOG, find
 from cmlcore.runs.experiment import apart, run_seed
+from cmlcore.speed.devices import cores
 
 UNFINISHED = 3
 GRACE = 5  # seconds after the deadline, and after a request to stop

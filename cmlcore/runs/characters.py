@@ -13,19 +13,19 @@ import numpy as np
 import optax
 
 from cmlcore.bilevel import Problem, Task
-from cmlcore.carried import carried, carrying
-from cmlcore.contrastive import contrastive, matched, symmetric
 from cmlcore.data import omniglot
 from cmlcore.data.episodes import episode
-from cmlcore.first_order import first_order, reptile
-from cmlcore.implicit import cg, damped, implicit
+from cmlcore.estimators.carried import carried, carrying
+from cmlcore.estimators.contrastive import contrastive, matched, symmetric
+from cmlcore.estimators.first_order import first_order, reptile
+from cmlcore.estimators.implicit import cg, damped, implicit
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.conv4 import accuracy, conv4, cross_entropy, from_support, init_conv4, transductive, unnormalized
 from cmlcore.models.synapse import fixed_pull
 from cmlcore.runs import few_shot
 from cmlcore.runs.experiment import Training
 from cmlcore.runs.few_shot import TEST, TEST_QUERIES
 from cmlcore.solve import Repeated, newton, optimizer
-from cmlcore.unroll import unrolled
 
 NORMALIZATIONS = {"transductive": transductive, "from_support": from_support, "unnormalized": unnormalized}
 SPLITS = {"background": omniglot.background_evaluation, "vinyals": omniglot.vinyals}

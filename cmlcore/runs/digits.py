@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import optax
 
 from cmlcore.bilevel import Task, free
-from cmlcore.contrastive import contrastive, symmetric
 from cmlcore.data import mnist
-from cmlcore.equilibrium import relax
+from cmlcore.estimators.contrastive import contrastive, symmetric
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.hopfield import contrastive_hebbian, hopfield, init_synapses
 from cmlcore.runs.experiment import Training
-from cmlcore.unroll import unrolled
+from cmlcore.theory.equilibrium import relax
 
 IMAGES_AT_ONCE = 1000  # in a test
 

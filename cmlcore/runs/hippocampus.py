@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cmlcore import fast
 from cmlcore.bilevel import Problem, Task
 from cmlcore.data.sine import WIDTHS, sine_task
 from cmlcore.meta import evaluate, meta_start, meta_step, meta_steps, over_tasks
@@ -22,6 +21,7 @@ from cmlcore.models.synapse import Synapses, learned_pull
 from cmlcore.runs.experiment import Experiment, Training
 from cmlcore.runs.sine import LOSS, PLAIN, TEST, VALIDATION, _settling, fresh_tasks
 from cmlcore.solve import optimizer
+from cmlcore.speed import fast
 
 CHUNK = 25
 SHOTS = QUERIES = 10

@@ -14,10 +14,10 @@ import optax
 
 from cmlcore import trees
 from cmlcore.bilevel import Task, free
-from cmlcore.contrastive import contrastive, matched
 from cmlcore.data import cifar, mnist
-from cmlcore.diagnostics import compiled_memory, seconds
-from cmlcore.implicit import cg, identity, implicit, neumann
+from cmlcore.estimators.contrastive import contrastive, matched
+from cmlcore.estimators.implicit import cg, identity, implicit, neumann
+from cmlcore.estimators.unroll import truncated
 from cmlcore.meta import MetaState, meta_start
 from cmlcore.models.conv4 import accuracy, cross_entropy
 from cmlcore.models.decay import learned_decay, per_weight
@@ -25,7 +25,7 @@ from cmlcore.models.lenet import init_lenet, lenet
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.runs.experiment import Experiment, Training
 from cmlcore.solve import Solver, minibatch, subsample
-from cmlcore.unroll import truncated
+from cmlcore.theory.diagnostics import compiled_memory, seconds
 
 AT_ONCE = 500  # images in one pass of a final test; batch norm takes its statistics from them
 

@@ -5,15 +5,15 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import optax
 
-from cmlcore.contrastive import matched
 from cmlcore.data.sine import WIDTHS, mean_squared_error
-from cmlcore.first_order import first_order
+from cmlcore.estimators.contrastive import matched
+from cmlcore.estimators.first_order import first_order
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.modulated import Slow, divided, dual, init_modulated, modulated
 from cmlcore.runs.experiment import Experiment, Training
 from cmlcore.runs.sine import Maml, _settling, meta_training
 from cmlcore.solve import optimizer
-from cmlcore.unroll import unrolled
 
 LOSS = mean_squared_error(modulated)
 

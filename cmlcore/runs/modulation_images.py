@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cmlcore.contrastive import matched
 from cmlcore.data import natural
-from cmlcore.first_order import first_order
+from cmlcore.estimators.contrastive import matched
+from cmlcore.estimators.first_order import first_order
 from cmlcore.models.conv4 import accuracy, cross_entropy, transductive
 from cmlcore.models.modulated import dual
 from cmlcore.models.modulated_images import channels, everything, network_logits, templates

@@ -13,13 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cmlcore import agents, bandit
-from cmlcore.bandit import Agent, Rules
+from cmlcore.bandits import agents, bandit
+from cmlcore.bandits.bandit import Agent, Rules
 from cmlcore.bilevel import Problem
-from cmlcore.contrastive import matched
 from cmlcore.data.wheel import ARMS, Wheel, uniform_regret, wheel_task
 from cmlcore.estimate import MetaGradient
-from cmlcore.first_order import first_order
+from cmlcore.estimators.contrastive import matched
+from cmlcore.estimators.first_order import first_order
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.meta import meta_start, meta_step, meta_steps
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.modulated import dual, init_modulated, modulated
@@ -27,7 +28,6 @@ from cmlcore.models.synapse import Synapses, fixed_pull, learned_pull
 from cmlcore.runs.experiment import Experiment, Training
 from cmlcore.runs.sine import Maml, _settling
 from cmlcore.solve import optimizer
-from cmlcore.unroll import unrolled
 
 WIDTHS = (2, 32, 32, ARMS)
 DELTAS = (0.5, 0.7, 0.9, 0.95, 0.99)

@@ -6,17 +6,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cmlcore import fast, holomorphic
 from cmlcore.bilevel import Problem
-from cmlcore.contrastive import contrastive, matched
 from cmlcore.data.sine import WIDTHS, mean_squared_error, sine_task
-from cmlcore.imaginary import imaginary
+from cmlcore.estimators import holomorphic
+from cmlcore.estimators.contrastive import contrastive, matched
+from cmlcore.estimators.imaginary import imaginary
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.meta import evaluate, meta_start, meta_step, meta_steps
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.synapse import fixed_pull
 from cmlcore.runs.experiment import Training
 from cmlcore.solve import Solver, minibatch, optimizer, subsample
-from cmlcore.unroll import unrolled
+from cmlcore.speed import fast
 
 
 def network(phi, x):
@@ -136,7 +137,7 @@ def _learner(transform: optax.GradientTransformation, steps: int, batch: int) ->
 
 
 def _contrastive_training(rule, settings: Contrastive) -> Training:
-    """The rule `matched` or `contrastive`: by hand on full batches (see `cmlcore.fast`), the general one on mini-batches."""
+    """The rule `matched` or `contrastive`: by hand on full batches (see `cmlcore.speed.fast`), the general one on mini-batches."""
 
     def rate(steps):
         return _settling(settings.inner_rate, steps) if settings.settle else settings.inner_rate

@@ -15,9 +15,10 @@ import optax
 
 from cmlcore import trees
 from cmlcore.bilevel import Problem, free
-from cmlcore.contrastive import matched
 from cmlcore.data.spikes import spiking_task
 from cmlcore.estimate import MetaGradient
+from cmlcore.estimators.contrastive import matched
+from cmlcore.estimators.unroll import unrolled
 from cmlcore.meta import meta_start, meta_step, meta_steps
 from cmlcore.models import eprop
 from cmlcore.models.eprop import Rate
@@ -26,7 +27,6 @@ from cmlcore.models.synapse import fixed_pull
 from cmlcore.runs.experiment import Experiment, Training
 from cmlcore.runs.sine import _settling
 from cmlcore.solve import Solver, optimizer
-from cmlcore.unroll import unrolled
 
 CELL = Cell()
 PSI = {"bptt": fast_sigmoid(), "e-prop": triangle()}

@@ -1,4 +1,4 @@
-"""The book's site: `python -m cmlcore.book` builds it; Sphinx loads this module as an extension while it does.
+"""The book's site: `python -m cmlcore.press.book` builds it; Sphinx loads this module as an extension while it does.
 
 The site asks no other host for anything, works from a folder on a stick, and loads a library only on pages that use it.
 """
@@ -13,8 +13,9 @@ from pathlib import Path
 import yaml
 from docutils import nodes
 
-from cmlcore import explore, reference
-from cmlcore.notebooks import ROOT
+from cmlcore import explore
+from cmlcore.press import reference
+from cmlcore.press.notebooks import ROOT
 
 # Tokens of code that have the color of plain text: names, punctuation, spaces. An element for each is a quarter of a page.
 COLORLESS = re.compile(r'<span class="(?:n|p|w)">([^<]*)</span>')

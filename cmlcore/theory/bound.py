@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from cmlcore import trees
 from cmlcore.bilevel import augmented
-from cmlcore.quadratic import Springs, exact_gradient, hessian, minimizer, quadratic
+from cmlcore.theory.quadratic import Springs, exact_gradient, hessian, minimizer, quadratic
 
 
 class Constants(NamedTuple):

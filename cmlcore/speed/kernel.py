@@ -2,7 +2,7 @@
 
 A step of this network is some 100,000 operations, a launch on a GPU costs more than that. Here one program of the kernel is one
 task: weights, activations and Adam's moments stay on the chip for all steps of both phases, and only the two ends are written.
-The mathematics is that of `cmlcore.fast`, the same `backpropagate` and `adam_update`; what is added is padding, because the blocks of
+The mathematics is that of `cmlcore.speed.fast`, the same `backpropagate` and `adam_update`; what is added is padding, because the blocks of
 Pallas on a GPU are powers of two and its matrix products at least 16 wide. Padded units have weights of zero and padded examples a
 weight of zero: their gradients are zero and they stay where they are. Of this book; the one-kernel thought is that of persistent
 recurrent networks (Diamos et al. 2016).
@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from cmlcore import fast
 from cmlcore.bilevel import Task, Theta
-from cmlcore.fast import Adam, Rows, Thin
+from cmlcore.speed import fast
+from cmlcore.speed.fast import Adam, Rows, Thin
 
 NARROWEST = 16  # of a matrix product on a GPU
 

@@ -1,6 +1,6 @@
 """Agents that learn to play a wheel: networks with or without a learned prior, and the linear ones (Riquelme et al. 2018).
 
-All are `cmlcore.bandit.Agent`s. A network predicts the five rewards of a context; its learner knows nothing of bandits: the error on
+All are `cmlcore.bandits.bandit.Agent`s. A network predicts the five rewards of a context; its learner knows nothing of bandits: the error on
 pulls is the loss `L` of a bilevel problem, and what a prior is comes from that problem's inner loss.
 """
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cmlcore.bandit import Agent, Memory
+from cmlcore.bandits.bandit import Agent, Memory
 from cmlcore.bilevel import Problem
 from cmlcore.data.wheel import ARMS, Pulls
 from cmlcore.models import linear

@@ -38,7 +38,7 @@ def _keys(key):
 
 
 class Contrast(NamedTuple):
-    """A contrastive estimator, a `MetaGradient` that can be taken apart: `cmlcore.trust.self_check` tries it with half of beta and twice the steps.
+    """A contrastive estimator, a `MetaGradient` that can be taken apart: `cmlcore.theory.trust.self_check` tries it with half of beta and twice the steps.
 
     rule: which difference is taken. free_solver, nudged_solver: how each phase learns. beta: the nudge, a scalar, traced or not.
     """

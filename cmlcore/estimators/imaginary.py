@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from cmlcore.bilevel import augmented, free, require_nonzero_beta
 from cmlcore.estimate import Estimate, MetaGradient, nudged_phase, phase
-from cmlcore.holomorphic import joined, lifted, on_pairs, pair, require_linear, slope
+from cmlcore.estimators.holomorphic import joined, lifted, on_pairs, pair, require_linear, slope
 from cmlcore.solve import Solved, Solver
 
 
@@ -40,7 +40,7 @@ def imaginary(free_solver: Solver, nudged_solver: Solver, beta) -> MetaGradient:
     """Learning once with the nudge i beta: the real part is the control, the imaginary part the nudged difference; bias O(beta^2).
 
     beta: a scalar; in single precision anything from 1e-3 to 1e-10 will do. Raises ValueError for beta = 0; the estimator raises TypeError for a
-    loss that is not holomorphic, a nudged solver that is not linear in its gradients (Adam: take `cmlcore.holomorphic.adam`), or a complex start.
+    loss that is not holomorphic, a nudged solver that is not linear in its gradients (Adam: take `cmlcore.estimators.holomorphic.adam`), or a complex start.
     """
     require_nonzero_beta(beta)
 

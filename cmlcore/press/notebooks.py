@@ -1,4 +1,4 @@
-"""Keeps the book's notebooks executed: `python -m cmlcore.notebooks` runs those that are out of date.
+"""Keeps the book's notebooks executed: `python -m cmlcore.press.notebooks` runs those that are out of date.
 
 A notebook is committed with its outputs, and with a stamp in its metadata: a hash of its code cells, of its outputs, of
 every `cmlcore` module that its code reaches (found by following the imports, nothing is run), and of every full experiment
@@ -26,7 +26,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "cmlcore"
 RECEIPTS = PACKAGE / "runs" / "receipts"
 OUTPUT_LIMIT = 300_000  # bytes of stored outputs a notebook
@@ -331,7 +331,7 @@ def side_by_side(paths: list[Path], force: bool, jobs: int) -> int:
 
     def one(path):
         start = time.perf_counter()
-        command = [sys.executable, "-m", "cmlcore.notebooks", *["--force"] * force, path]
+        command = [sys.executable, "-m", "cmlcore.press.notebooks", *["--force"] * force, path]
         return path, subprocess.run(command, capture_output=True, text=True), time.perf_counter() - start
 
     failed = 0
@@ -351,7 +351,7 @@ def side_by_side(paths: list[Path], force: bool, jobs: int) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; gives the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m cmlcore.notebooks", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m cmlcore.press.notebooks", description=__doc__.splitlines()[0])
     parser.add_argument("notebook", nargs="*", type=Path, help="only these; by default all of book/")
     parser.add_argument("--check", action="store_true", help="execute nothing; list what is out of date, and exit 1 if any")
     parser.add_argument("--force", action="store_true", help="execute even what is up to date")

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 
 from cmlcore import trees
 from cmlcore.bilevel import Diverged, Problem, Task, Theta
-from cmlcore.count import Counts, counts
-from cmlcore.diagnostics import compiled_memory, memory, seconds
 from cmlcore.estimate import MetaGradient, check_phases, measured
 from cmlcore.solve import Repeated, Solver
+from cmlcore.theory.count import Counts, counts
+from cmlcore.theory.diagnostics import compiled_memory, memory, seconds
 
 
 class Row(NamedTuple):

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from cmlcore import trees
 from cmlcore.bilevel import Problem, Task, Theta
-from cmlcore.contrastive import Contrast, _central, _forward
 from cmlcore.estimate import Estimate, measured, meta_gradient
+from cmlcore.estimators.contrastive import Contrast, _central, _forward
 from cmlcore.solve import Repeated, Until
 
 

@@ -96,7 +96,7 @@ def require_analytic(program) -> None:
 
     if found := _spoiled(program.jaxpr, [""] * len(program.jaxpr.invars), spoils):
         raise TypeError(
-            f"the loss is not holomorphic: it takes `{found}` of a complex number. Use what cmlcore.holomorphic continues (relu, max_pool, "
+            f"the loss is not holomorphic: it takes `{found}` of a complex number. Use what cmlcore.estimators.holomorphic continues (relu, max_pool, "
             "log_sum_exp, cross_entropy, transductive), or a real estimator (`matched`, `tangent`)."
         )
 
@@ -122,7 +122,7 @@ def require_linear(solver, objective, start: Pair, task, key) -> None:
     if found := _spoiled(program.jaxpr, [""] * len(program.jaxpr.invars), spoils):
         raise TypeError(
             f"the nudged solver is not analytic: it applies `{found}` to a gradient, as adaptive rates (Adam, RMSprop, clipping by a norm) do. "
-            "Use cmlcore.holomorphic.adam for Adam, gradient descent or momentum, or a real estimator (`matched`, `tangent`)."
+            "Use cmlcore.estimators.holomorphic.adam for Adam, gradient descent or momentum, or a real estimator (`matched`, `tangent`)."
         )
 
 

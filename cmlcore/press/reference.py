@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import yaml
 
-from cmlcore.notebooks import ROOT
+from cmlcore.press.notebooks import ROOT
 
 PLACE = re.compile(r"<!-- reference of: ([\w., ]+) -->")  # what a page writes where the reference of these modules goes
 

@@ -1,7 +1,7 @@
 """The contrastive rule on the sine network with its backward pass written out: the book's fast runs.
 
 One problem only, the 1-H-H-1 regressor with tanh, a squared error and a fixed pull, learned by Adam on the full task. There the
-rules below give what `cmlcore.contrastive` gives, to rounding, in fewer and cheaper operations:
+rules below give what `cmlcore.estimators.contrastive` gives, to rounding, in fewer and cheaper operations:
 
 * the synapses of a task lie in three arrays instead of six, so Adam is three updates a step and not six;
 * backpropagation is written out (`backpropagate`) with every matrix product's left factor untransposed: on a CPU, with tasks side by
@@ -65,7 +65,7 @@ def pack(params) -> Packed:
     shapes = [layer["w"].shape for layer in params]
     width = shapes[0][-1]
     if shapes != [(1, width), (width, width), (width, 1)]:
-        raise ValueError(f"the layers are {shapes}; this code is for widths (1, H, H, 1) only. Use cmlcore.contrastive.")
+        raise ValueError(f"the layers are {shapes}; this code is for widths (1, H, H, 1) only. Use cmlcore.estimators.contrastive.")
     a, b, c = params
     return Packed(jnp.stack([a["w"][0], a["b"], b["b"], c["w"][:, 0]]), b["w"], c["b"])
 
@@ -193,8 +193,8 @@ def _setting(problem, theta, task, beta):
     """What both rules start from: omega, and the free and the nudged phase's learners as `(start, adam) -> Solved`."""
     if not isinstance(problem, PulledRegression):
         raise TypeError(
-            "the rules of cmlcore.fast are written out for one problem, cmlcore.fast.pulled_regression(pull). "
-            "For any other use cmlcore.contrastive, which has the same rules."
+            "the rules of cmlcore.speed.fast are written out for one problem, cmlcore.speed.fast.pulled_regression(pull). "
+            "For any other use cmlcore.estimators.contrastive, which has the same rules."
         )
     omega = pack(theta)
     on = lambda rows: lambda start, adam: learn(start, omega, problem.pull, rows, adam)
@@ -210,7 +210,7 @@ def _estimate(problem, theta, task, beta, start, nudged, reference, info) -> Est
 
 
 def contrastive(free: Adam, nudged: Adam, beta) -> MetaGradient:
-    """`cmlcore.contrastive.contrastive` on a `pulled_regression` (Zucchet et al. 2022): the end of the free phase is the reference.
+    """`cmlcore.estimators.contrastive.contrastive` on a `pulled_regression` (Zucchet et al. 2022): the end of the free phase is the reference.
 
     beta: a scalar. Raises ValueError for beta = 0; the estimator raises TypeError for another problem. It needs no key.
     """
@@ -226,7 +226,7 @@ def contrastive(free: Adam, nudged: Adam, beta) -> MetaGradient:
 
 
 def matched(free: Adam, nudged: Adam, beta) -> MetaGradient:
-    """`cmlcore.contrastive.matched` on a `pulled_regression`: a control that goes on without the nudge is the reference; of this book.
+    """`cmlcore.estimators.contrastive.matched` on a `pulled_regression`: a control that goes on without the nudge is the reference; of this book.
 
     beta: a scalar. Raises as `contrastive` does.
     """

@@ -18,7 +18,7 @@ from jax.interpreters import ad, batching, mlir
 from cmlcore import trees
 from cmlcore.bilevel import Loss, Problem, Task, Theta
 from cmlcore.estimate import MetaGradient
-from cmlcore.holomorphic import lifted
+from cmlcore.estimators.holomorphic import lifted
 
 _mark = core.Primitive("loss_derivative")  # parameters: its order, 1 or 2, and how many stand side by side under vmap
 _mark.def_impl(lambda x, **_: x)
