@@ -31,12 +31,13 @@ class Problem(NamedTuple):
 
     inner: `L_in(phi, theta, support) -> scalar`, what learning minimizes.
     outer: `L_out(phi, theta, query) -> scalar`, what judges the outcome.
-    init:  `theta -> phi`, where inner learning starts; by default from `theta` itself.
+    init:  `(theta, support) -> phi`, where inner learning starts; by default from `theta` itself. What else a start depends on (the end of an
+           earlier phase, a guess that another network made) is handed over as a part of `support`.
     """
 
     inner: Loss
     outer: Loss
-    init: Callable[[Theta], Phi] = lambda theta: theta
+    init: Callable[[Theta, Data], Phi] = lambda theta, support: theta
 
 
 def augmented(problem: Problem, theta: Theta, beta) -> Callable[[Phi, Task], jax.Array]:

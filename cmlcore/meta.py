@@ -179,7 +179,7 @@ def evaluate(problem: Problem, solver: Solver, theta: Theta, tasks: Task, score:
     """The meta-test: learn each task freely from `theta`, return `score(phi, theta, query)`, one number a task."""
 
     def one(task, k):
-        phi = solver(free(problem, theta), problem.init(theta), task, k).phi
+        phi = solver(free(problem, theta), problem.init(theta, task.support), task, k).phi
         return score(phi, theta, task.query)
 
     return jax.vmap(one)(tasks, _keys(key, tasks))

@@ -1009,7 +1009,7 @@ def quadratic():
     return Problem(
         inner=lambda phi, theta, _: 0.5 * phi @ hessian @ phi - phi @ jnp.tanh(b @ theta),
         outer=lambda phi, theta, _: 0.5 * jnp.sum((phi - target) ** 2) + 0.05 * jnp.sum(theta**2),
-        init=lambda theta: jnp.zeros(4),
+        init=lambda theta, support: jnp.zeros(4),
     )
 
 

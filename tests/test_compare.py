@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("x64")
 
 STEP = 1 / 11.7106  # 1 / (largest + smallest curvature) of from_seed(0)
 S = gradient_descent(STEP, 30)
-started = Problem(quadratic.inner, quadratic.outer, init=lambda theta: theta.omega)
+started = Problem(quadratic.inner, quadratic.outer, init=lambda theta, support: theta.omega)
 
 # Gradients, products, chain, products in reverse. The outer gradient is one more link of every chain.
 BY_HAND = {

@@ -73,7 +73,7 @@ class Start(NamedTuple):
 started = Problem(
     lambda phi, theta, support: quadratic.inner(phi, theta.springs, support),
     lambda phi, theta, query: quadratic.outer(phi, theta.springs, query),
-    init=lambda theta: theta.start,
+    init=lambda theta, support: theta.start,
 )
 
 

@@ -87,7 +87,7 @@ def test_the_way_back_to_theta_is_that_of_init():
     problem = Problem(
         lambda phi, theta, bowl: bowl_loss(phi, bowl),
         lambda phi, theta, bowl: bowl_loss(phi, bowl) + jnp.sum(theta**3),
-        init=lambda theta: 2 * theta,
+        init=lambda theta, support: 2 * theta,
     )
     _, task = from_seed(0)
     theta = START / 2

@@ -31,7 +31,7 @@ def example(widths=WIDTHS, examples=5):
 
 
 def rest(problem, synapses, task, steps=1000):
-    return relax(RATE, steps)(free(problem, synapses), problem.init(synapses), task)
+    return relax(RATE, steps)(free(problem, synapses), problem.init(synapses, None), task)
 
 
 def test_energy_of_one_example_by_hand(x64):
@@ -63,7 +63,7 @@ def test_relaxation_ends_where_every_rate_is_what_its_drive_says(x64):
 
 def test_a_path_begins_at_the_start_and_ends_at_the_result():
     problem, synapses, task = example()
-    start = problem.init(synapses)
+    start = problem.init(synapses, None)
     done = relax(RATE, 3, keep_path=True)(free(problem, synapses), start, task)
     assert [p.shape for p in done.path] == [(4, 5, 6), (4, 5, 3)]
     jax.tree.map(lambda p, s, e: (np.testing.assert_array_equal(p[0], s), np.testing.assert_array_equal(p[-1], e)), done.path, start, done.phi)

@@ -124,8 +124,8 @@ def test_a_shared_strength_gets_the_sum_over_its_weights(convex):
     problem, _, task = convex
     with precision(double=True):
         rule = implicit(gradient_descent(0.4, 1500), dense())
-        each = meta_gradient(rule, problem, decay.per_weight(problem.init(()), 0.1), task).grad
-        shared = meta_gradient(rule, problem, decay.one(problem.init(()), 0.1), task).grad
+        each = meta_gradient(rule, problem, decay.per_weight(problem.init((), None), 0.1), task).grad
+        shared = meta_gradient(rule, problem, decay.one(problem.init((), None), 0.1), task).grad
         assert float(shared) == pytest.approx(float(sum(jnp.sum(g) for g in jax.tree.leaves(each))), rel=1e-9)
 
 

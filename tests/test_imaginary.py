@@ -189,15 +189,15 @@ def test_no_estimator_starts_from_complex_parameters(rule):
     theta, task = golden()
     assert trees.all_finite(gradient(REAL[rule], theta, task))
     with pytest.raises(TypeError, match="phi is complex, and a free phase learns real numbers"):
-        gradient(REAL[rule], theta, task, quadratic._replace(init=lambda th: th.omega + 1j))
+        gradient(REAL[rule], theta, task, quadratic._replace(init=lambda th, support: th.omega + 1j))
     if rule != "forward mode":  # there JAX refuses it before any phase begins
         with pytest.raises(TypeError, match="theta is complex, and a free phase"):
-            gradient(REAL[rule], holomorphic.lifted(theta), task, quadratic._replace(init=lambda th: jnp.real(th.omega)))
+            gradient(REAL[rule], holomorphic.lifted(theta), task, quadratic._replace(init=lambda th, support: jnp.real(th.omega)))
 
 
 @pytest.mark.usefixtures("x64")
 def test_it_is_blind_to_the_start_only_where_the_rule_is():
     theta, task = golden()
-    problem = Problem(lambda phi, th, s: quadratic.inner(phi, th[0], s), lambda phi, th, q: quadratic.outer(phi, th[0], q), lambda th: th[1])
+    problem = Problem(lambda phi, th, s: quadratic.inner(phi, th[0], s), lambda phi, th, q: quadratic.outer(phi, th[0], q), lambda th, support: th[1])
     found = blind(problem, imaginary(SHORT, SHORT, 1e-6), unrolled(SHORT), (theta, jnp.zeros(1)), task)
     assert found.unseen == ("[1]",)

@@ -13,6 +13,10 @@ from cmlcore.bilevel import Problem, Task
 from cmlcore.data.sine import AMPLITUDE, INPUT, WIDTHS, mean_squared_error, sine_task, wave
 from cmlcore.estimate import meta_gradient
 from cmlcore.estimators.contrastive import contrastive, matched
+from cmlcore.estimators.first_order import first_order, reptile
+from cmlcore.estimators.imaginary import imaginary
+from cmlcore.estimators.implicit import dense, implicit
+from cmlcore.estimators.unroll import forward_mode, truncated, unrolled
 from cmlcore.meta import evaluate, in_turn, meta_start, meta_step, meta_steps, over_tasks
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.synapse import Synapses, fixed_pull, learned_pull
@@ -140,6 +144,26 @@ def test_a_strength_may_be_traced():
 
 
 def test_where_phi_starts_is_the_problems_business():
-    problem = Problem(lambda p, t, s: p**2, lambda p, t, q: p, init=lambda theta: theta["start"])
+    problem = Problem(lambda p, t, s: p**2, lambda p, t, q: p, init=lambda theta, support: theta["start"])
     theta = {"start": jnp.asarray(3.0)}
-    assert float(gradient_descent(0.1, 0)(lambda p, t: p**2, problem.init(theta), Task()).phi) == 3.0
+    assert float(gradient_descent(0.1, 0)(lambda p, t: p**2, problem.init(theta, None), Task()).phi) == 3.0
+
+
+RULES = {
+    "matched": lambda s: matched(s, s, 1e-3), "imaginary": lambda s: imaginary(s, s, 1e-3), "implicit": lambda s: implicit(s, dense()),
+    "unrolled": unrolled, "forward_mode": forward_mode, "truncated": lambda s: truncated(s, 1), "first_order": first_order, "reptile": reptile,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_learning_may_start_from_something_that_depends_on_the_task(name):
+    """A warm start: after no steps at all every estimator stands where the task's own data say."""
+    problem = Problem(
+        lambda phi, theta, support: jnp.sum((phi - theta) ** 2),
+        lambda phi, theta, query: jnp.sum(phi**2),
+        init=lambda theta, support: theta + support["last"],
+    )
+    task = Task(support={"last": jnp.full(2, 3.0)})
+    found = RULES[name](gradient_descent(0.1, 0))(problem, jnp.ones(2), task)
+    np.testing.assert_allclose(found.phi, 4.0)
+    np.testing.assert_allclose(found.value, 32.0)

@@ -54,7 +54,7 @@ def test_both_sides_are_what_learning_again_says(x64, build):
     @jax.jit
     def at(h, beta):
         moved = trees.add(theta, trees.scale(h, way))
-        phi = solver(augmented(problem, moved, beta), problem.init(moved), task).phi
+        phi = solver(augmented(problem, moved, beta), problem.init(moved, task.support), task).phi
         slope = jax.grad(lambda th: augmented(problem, th, beta)(phi, task))(moved)
         return problem.outer(phi, moved, task.query), trees.dot(slope, way)
 

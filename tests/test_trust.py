@@ -183,7 +183,7 @@ def test_dropout_is_a_key_that_the_draw_puts_into_the_task():
 def test_a_learned_rate_is_seen_by_who_goes_through_learning_and_refused_by_all_others():
     theta, task = golden()
     problem = Problem(
-        lambda phi, both, support: quadratic.inner(phi, both[0], support), lambda phi, both, query: quadratic.outer(phi, both[0], query), lambda both: jnp.zeros(1)
+        lambda phi, both, support: quadratic.inner(phi, both[0], support), lambda phi, both, query: quadratic.outer(phi, both[0], query), lambda both, support: jnp.zeros(1)
     )
     learner = of_theta(lambda both: gradient_descent(jnp.exp(both[1]), 5))
     both = (theta, jnp.log(0.2))

@@ -99,7 +99,7 @@ def test_the_floor_of_truncation_is_rho_to_the_last_steps():
 STARTED = Problem(
     lambda phi, theta, support: quadratic.inner(phi, theta[0], support),
     lambda phi, theta, query: quadratic.outer(phi, theta[0], query),
-    init=lambda theta: theta[1],
+    init=lambda theta, support: theta[1],
 )
 
 

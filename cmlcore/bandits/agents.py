@@ -59,7 +59,7 @@ def greedy(problem: Problem, theta, predict: Callable, transform: optax.Gradient
     learn = _steps(lambda phi, pulls: problem.inner(phi, theta, pulls), transform, steps, batch)
 
     def begin(key):
-        phi = problem.init(theta)
+        phi = problem.init(theta, None)
         return phi, transform.init(phi)
 
     return Agent(begin, lambda beliefs, context, key: predict(beliefs[0], theta, context[None])[0], learn=learn)

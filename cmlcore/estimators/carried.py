@@ -23,8 +23,8 @@ def carrying(problem: Problem, solver: Repeated) -> Problem:
     Raises TypeError for a memory that is not made of real numbers: one that counts steps has no derivative.
     """
 
-    def init(theta):
-        phi = problem.init(theta)
+    def init(theta, support):
+        phi = problem.init(theta, support)
         memory = solver.begin(phi)
         if whole := [x for x in jax.tree.leaves(memory) if not jnp.issubdtype(jnp.result_type(x), jnp.floating)]:
             raise TypeError(

@@ -20,41 +20,58 @@ import jax.numpy as jnp
 from cmlcore import trees
 from cmlcore.bilevel import Phi, Problem, Task, Theta, augmented, free, require_nonzero_beta
 from cmlcore.estimate import Estimate, nudged_phase, phase
-from cmlcore.solve import Solver, Until
+from cmlcore.solve import Solved, Solver, Until
 
 
-def _partial(problem: Problem, theta: Theta, phi: Phi, task: Task, beta) -> Theta:
-    """d/dtheta of the whole augmented loss, direct term included, phi held fixed."""
-    return jax.grad(lambda th: augmented(problem, th, beta)(phi, task))(theta)
+class Phases(NamedTuple):
+    """What a rule has at hand: where the free phase ended, and how to learn on from there. All nudged phases see the same mini-batches.
 
+    start: the free solution, a `Solved`. solver: of the phases that begin there. problem, theta, task: what is learned. key: for the solver.
+    """
 
-def _free_partial(problem: Problem, theta: Theta, phi: Phi, task: Task) -> Theta:
-    return jax.grad(lambda th: free(problem, th)(phi, task))(theta)
+    start: Solved
+    solver: Solver
+    problem: Problem
+    theta: Theta
+    task: Task
+    key: Any
 
+    def nudged(self, beta) -> Solved:
+        """Where a phase ends that is nudged by `beta`, a scalar."""
+        return self.solver(augmented(self.problem, self.theta, beta), self.start.phi, self.task, self.key)
 
-def _keys(key):
-    """One key for the free phase, one for all nudged phases (so that they see the same mini-batches)."""
-    return (None, None) if key is None else jax.random.split(key)
+    def control(self, nudged: Solved) -> Solved:
+        """Where the free phase ends if it goes on for as many steps as `nudged` took."""
+        as_long = self.solver._replace(exactly=nudged.steps) if isinstance(self.solver, Until) else self.solver
+        return as_long(free(self.problem, self.theta), self.start.phi, self.task, self.key)
+
+    def partial(self, phi: Phi, beta) -> Theta:
+        """d/dtheta of the whole augmented loss, direct term included, phi held fixed."""
+        return jax.grad(lambda th: augmented(self.problem, th, beta)(phi, self.task))(self.theta)
+
+    def free_partial(self, phi: Phi) -> Theta:
+        """The same of the inner loss alone, which never touches the query set."""
+        return jax.grad(lambda th: free(self.problem, th)(phi, self.task))(self.theta)
 
 
 class Contrast(NamedTuple):
     """A contrastive estimator, a `MetaGradient` that can be taken apart: `cmlcore.theory.trust.self_check` tries it with half of beta and twice the steps.
 
-    rule: which difference is taken. free_solver, nudged_solver: how each phase learns. beta: the nudge, a scalar, traced or not.
+    rule: `(phases, beta) -> (grad, {name: Phase})`, which difference is taken. free_solver, nudged_solver: how each phase learns. beta: the nudge,
+    a scalar, traced or not. order: the power of beta that its bias falls with.
     """
 
     rule: Callable
     free_solver: Solver
     nudged_solver: Solver
     beta: Any
+    order: int
 
     def __call__(self, problem: Problem, theta: Theta, task: Task, key=None) -> Estimate:
-        return self.rule(self.free_solver, self.nudged_solver, self.beta, problem, theta, task, key)
-
-
-def _nudging(rule: Callable, free_solver: Solver, nudged_solver: Solver, beta) -> Contrast:
-    require_nonzero_beta(beta)
-    return Contrast(rule, free_solver, nudged_solver, beta)
+        first, second = (None, None) if key is None else jax.random.split(key)
+        start = self.free_solver(free(problem, theta), problem.init(theta, task.support), task, first)
+        grad, ends = self.rule(Phases(start, self.nudged_solver, problem, theta, task, second), self.beta)
+        return Estimate(grad, problem.outer(start.phi, theta, task.query), start.phi, {"free": phase(start)} | ends)
 
 
 def contrastive(free_solver: Solver, nudged_solver: Solver, beta) -> Contrast:
@@ -62,18 +79,14 @@ def contrastive(free_solver: Solver, nudged_solver: Solver, beta) -> Contrast:
 
     Raises ValueError for beta = 0.
     """
-    return _nudging(_one_sided, free_solver, nudged_solver, beta)
+    require_nonzero_beta(beta)
+    return Contrast(_one_sided, free_solver, nudged_solver, beta, order=1)
 
 
-def _one_sided(free_solver, nudged_solver, beta, problem, theta, task, key):
-    first, second = _keys(key)
-    start = free_solver(free(problem, theta), problem.init(theta), task, first)
-    nudged = nudged_solver(augmented(problem, theta, beta), start.phi, task, second)
-    after = _partial(problem, theta, nudged.phi, task, beta)
-    before = _free_partial(problem, theta, start.phi, task)
-    grad = trees.scale(1 / beta, trees.sub(after, before))
-    value = problem.outer(start.phi, theta, task.query)
-    return Estimate(grad, value, start.phi, {"free": phase(start), "nudged": nudged_phase(nudged, start)})
+def _one_sided(phases: Phases, beta):
+    start, nudged = phases.start, phases.nudged(beta)
+    grad = trees.scale(1 / beta, trees.sub(phases.partial(nudged.phi, beta), phases.free_partial(start.phi)))
+    return grad, {"nudged": nudged_phase(nudged, start)}
 
 
 def symmetric(free_solver: Solver, nudged_solver: Solver, beta) -> Contrast:
@@ -82,21 +95,14 @@ def symmetric(free_solver: Solver, nudged_solver: Solver, beta) -> Contrast:
     `L_in - beta L_out` may have no minimum (cross-entropy, beta too large): the phase `nudged_negative` then reports
     that it diverged. `matched` cancels the same transients without a negative nudge. Raises ValueError for beta = 0.
     """
-    return _nudging(_central, free_solver, nudged_solver, beta)
+    require_nonzero_beta(beta)
+    return Contrast(_central, free_solver, nudged_solver, beta, order=2)
 
 
-def _central(free_solver, nudged_solver, beta, problem, theta, task, key):
-    first, second = _keys(key)
-    start = free_solver(free(problem, theta), problem.init(theta), task, first)
-    plus = nudged_solver(augmented(problem, theta, beta), start.phi, task, second)
-    minus = nudged_solver(augmented(problem, theta, -beta), start.phi, task, second)
-    grad = trees.scale(
-        1 / (2 * beta),
-        trees.sub(_partial(problem, theta, plus.phi, task, beta), _partial(problem, theta, minus.phi, task, -beta)),
-    )
-    value = problem.outer(start.phi, theta, task.query)
-    info = {"free": phase(start), "nudged": nudged_phase(plus, start), "nudged_negative": nudged_phase(minus, start)}
-    return Estimate(grad, value, start.phi, info)
+def _central(phases: Phases, beta):
+    start, plus, minus = phases.start, phases.nudged(beta), phases.nudged(-beta)
+    grad = trees.scale(1 / (2 * beta), trees.sub(phases.partial(plus.phi, beta), phases.partial(minus.phi, -beta)))
+    return grad, {"nudged": nudged_phase(plus, start), "nudged_negative": nudged_phase(minus, start)}
 
 
 def three_point(free_solver: Solver, nudged_solver: Solver, beta) -> Contrast:
@@ -104,23 +110,19 @@ def three_point(free_solver: Solver, nudged_solver: Solver, beta) -> Contrast:
 
     Raises ValueError for beta = 0.
     """
-    return _nudging(_forward, free_solver, nudged_solver, beta)
+    require_nonzero_beta(beta)
+    return Contrast(_forward, free_solver, nudged_solver, beta, order=2)
 
 
-def _forward(free_solver, nudged_solver, beta, problem, theta, task, key):
-    first, second = _keys(key)
-    start = free_solver(free(problem, theta), problem.init(theta), task, first)
-    once = nudged_solver(augmented(problem, theta, beta), start.phi, task, second)
-    twice = nudged_solver(augmented(problem, theta, 2 * beta), start.phi, task, second)
+def _forward(phases: Phases, beta):
+    start, once, twice = phases.start, phases.nudged(beta), phases.nudged(2 * beta)
     grad = jax.tree.map(
         lambda a, b, c: (-1.5 * a + 2 * b - 0.5 * c) / jnp.asarray(beta, a.dtype),
-        _free_partial(problem, theta, start.phi, task),
-        _partial(problem, theta, once.phi, task, beta),
-        _partial(problem, theta, twice.phi, task, 2 * beta),
+        phases.free_partial(start.phi),
+        phases.partial(once.phi, beta),
+        phases.partial(twice.phi, 2 * beta),
     )
-    value = problem.outer(start.phi, theta, task.query)
-    info = {"free": phase(start), "nudged": nudged_phase(once, start), "nudged_twice": nudged_phase(twice, start)}
-    return Estimate(grad, value, start.phi, info)
+    return grad, {"nudged": nudged_phase(once, start), "nudged_twice": nudged_phase(twice, start)}
 
 
 def matched(free_solver: Solver, nudged_solver: Solver, beta) -> Contrast:
@@ -131,18 +133,12 @@ def matched(free_solver: Solver, nudged_solver: Solver, beta) -> Contrast:
     support set, needs no negative beta. An addition of this book, not in Zucchet et al. 2022. Raises ValueError for
     beta = 0.
     """
-    return _nudging(_with_control, free_solver, nudged_solver, beta)
+    require_nonzero_beta(beta)
+    return Contrast(_with_control, free_solver, nudged_solver, beta, order=1)
 
 
-def _with_control(free_solver, nudged_solver, beta, problem, theta, task, key):
-    first, second = _keys(key)
-    start = free_solver(free(problem, theta), problem.init(theta), task, first)
-    nudged = nudged_solver(augmented(problem, theta, beta), start.phi, task, second)
-    as_long = nudged_solver._replace(exactly=nudged.steps) if isinstance(nudged_solver, Until) else nudged_solver
-    control = as_long(free(problem, theta), start.phi, task, second)
-    after = _partial(problem, theta, nudged.phi, task, beta)
-    before = _free_partial(problem, theta, control.phi, task)
-    grad = trees.scale(1 / beta, trees.sub(after, before))
-    value = problem.outer(start.phi, theta, task.query)
-    info = {"free": phase(start), "nudged": nudged_phase(nudged, start), "control": nudged_phase(control, start, nudged.start_norm)}
-    return Estimate(grad, value, start.phi, info)
+def _with_control(phases: Phases, beta):
+    start, nudged = phases.start, phases.nudged(beta)
+    control = phases.control(nudged)
+    grad = trees.scale(1 / beta, trees.sub(phases.partial(nudged.phi, beta), phases.free_partial(control.phi)))
+    return grad, {"nudged": nudged_phase(nudged, start), "control": nudged_phase(control, start, nudged.start_norm)}

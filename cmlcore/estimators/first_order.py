@@ -22,7 +22,7 @@ def first_order(free_solver: Solver) -> MetaGradient:
     """
 
     def estimate(problem, theta, task, key=None):
-        start, back = jax.vjp(problem.init, theta)
+        start, back = jax.vjp(lambda th: problem.init(th, task.support), theta)
         solved = free_solver(free(problem, theta), start, task, key)
         value, (of_phi, of_theta) = jax.value_and_grad(problem.outer, argnums=(0, 1))(solved.phi, theta, task.query)
         return Estimate(trees.add(of_theta, back(of_phi)[0]), value, solved.phi, {"free": phase(solved)})
@@ -39,7 +39,7 @@ def reptile(free_solver: Solver) -> MetaGradient:
     """
 
     def estimate(problem, theta, task, key=None):
-        start, back = jax.vjp(problem.init, theta)
+        start, back = jax.vjp(lambda th: problem.init(th, task.support), theta)
         solved = free_solver(free(problem, theta), start, task, key)
         value = problem.outer(solved.phi, theta, task.query)
         return Estimate(back(trees.sub(start, solved.phi))[0], value, solved.phi, {"free": phase(solved)})

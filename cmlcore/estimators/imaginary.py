@@ -24,7 +24,7 @@ from cmlcore.solve import Solved, Solver
 def _free_phase(problem, theta, task, solver, key):
     """The free solution, real, and the key of the nudged phase."""
     first, second = (None, None) if key is None else jax.random.split(key)
-    return solver(free(problem, theta), problem.init(theta), task, first), second
+    return solver(free(problem, theta), problem.init(theta, task.support), task, first), second
 
 
 def _nudged(problem, theta, task, solver, start: Solved, nudge, key):
@@ -39,7 +39,7 @@ def _nudged(problem, theta, task, solver, start: Solved, nudge, key):
 def imaginary(free_solver: Solver, nudged_solver: Solver, beta) -> MetaGradient:
     """Learning once with the nudge i beta: the real part is the control, the imaginary part the nudged difference; bias O(beta^2).
 
-    beta: a scalar; in single precision anything from 1e-3 to 1e-10 will do. Raises ValueError for beta = 0; the estimator raises TypeError for a
+    The complex step (Squire & Trapp 1998), taken in the nudge. beta: a scalar; in single precision anything from 1e-3 to 1e-10 will do. Raises ValueError for beta = 0; the estimator raises TypeError for a
     loss that is not holomorphic, a nudged solver that is not linear in its gradients (Adam: take `cmlcore.estimators.holomorphic.adam`), or a complex start.
     """
     require_nonzero_beta(beta)
@@ -54,7 +54,8 @@ def imaginary(free_solver: Solver, nudged_solver: Solver, beta) -> MetaGradient:
 
 
 def contour(free_solver: Solver, nudged_solver: Solver, radius, nudges: int = 8) -> MetaGradient:
-    """`nudges` nudges, evenly on a circle of `radius` around 0, none of them real; bias O(radius^nudges), inside the nearest singularity.
+    """`nudges` nudges, evenly on a circle of `radius` around 0, none of them real; bias O(radius^nudges), inside the nearest singularity
+    (Laborieux & Zenke 2022, for energies).
 
     The nudges come in conjugate pairs whose phases are conjugate, so half of them are learned, side by side. Two are `imaginary`. Raises
     ValueError for radius = 0 and for a number of nudges that is odd or below 2; the estimator raises TypeError as that of `imaginary` does.
@@ -77,6 +78,7 @@ def contour(free_solver: Solver, nudged_solver: Solver, radius, nudges: int = 8)
 
 def tangent(free_solver: Solver, nudged_solver: Solver) -> MetaGradient:
     """The derivative in the nudge, at 0, by forward mode (`jax.jvp`): one number, however many slow parameters there are; no bias.
+    Of this book.
 
     One product with a second derivative for each nudged step, none stored: exact, causal, and not local. It differentiates through the nudged
     solver, any that JAX can go through forwards (Adam and rectifiers among them).

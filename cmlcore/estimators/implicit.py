@@ -139,7 +139,7 @@ def implicit(free_solver: Solver, linear: LinearSolver) -> MetaGradient:
 
     def estimate(problem, theta, task, key=None):
         objective = free(problem, theta)
-        start = free_solver(objective, problem.init(theta), task, key)
+        start = free_solver(objective, problem.init(theta, task.support), task, key)
         phi = start.phi
         gradient = jax.grad(lambda p: objective(p, task))
 

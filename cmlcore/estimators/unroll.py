@@ -1,7 +1,7 @@
 """Backpropagation through training: differentiate the solver itself (MAML, Finn et al. 2017), and pay less for it.
 
 All four are exact derivatives of something: of all steps (`unrolled`, and with other bills `checkpointed` and
-`forward_mode`), or of the last few (`truncated`). With `problem.init = lambda theta: theta`, `unrolled` is MAML: the
+`forward_mode`), or of the last few (`truncated`). With `problem.init = lambda theta, support: theta`, `unrolled` is MAML: the
 learned initialization.
 """
 
@@ -22,7 +22,7 @@ def _learn_then_test(free_solver: Solver, problem: Problem, task: Task, key) -> 
 
     def run(theta):
         solver = free_solver.make(theta) if isinstance(free_solver, OfTheta) else free_solver
-        solved = solver(free(problem, theta), problem.init(theta), task, key)
+        solved = solver(free(problem, theta), problem.init(theta, task.support), task, key)
         value = problem.outer(solved.phi, theta, task.query)
         return value, (value, solved)
 

@@ -34,7 +34,7 @@ def learned_decay(loss: Callable, start: Phi) -> Problem:
     return Problem(
         lambda phi, log_lambda, support: loss(phi, support) + decay(phi, log_lambda),
         lambda phi, log_lambda, query: loss(phi, query),
-        lambda log_lambda: start,
+        lambda log_lambda, support: start,
     )
 
 

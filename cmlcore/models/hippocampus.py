@@ -94,7 +94,7 @@ def hippocampal(
         two = _replayed(held.nudged, lesions, strange, second)
 
         silent, driven = free(problem, theta), augmented(problem, theta, nudge)
-        start = free_solver(silent, problem.init(theta), one, first)
+        start = free_solver(silent, problem.init(theta, one.support), one, first)
         end = nudged_solver(silent if lesions.query == "missing" else driven, start.phi, two, second)
 
         def write(phi, played, strength, modulator):

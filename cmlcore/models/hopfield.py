@@ -68,7 +68,7 @@ def hopfield(examples: int) -> Problem:
     Solve it with `cmlcore.theory.equilibrium.relax`, which keeps the rates between 0 and 1.
     """
 
-    def at_rest(synapses: Synapses) -> Rates:
+    def at_rest(synapses: Synapses, x) -> Rates:
         return [jnp.zeros((examples, *layer["b"].shape), layer["b"].dtype) for layer in synapses]
 
     return Problem(energy, cost, at_rest)
@@ -81,7 +81,7 @@ def contrastive_hebbian(free_solver: Solver, clamped_solver: Solver) -> MetaGrad
     """
 
     def estimate(problem, synapses, task, key=None):
-        start = free_solver(free(problem, synapses), problem.init(synapses), task)
+        start = free_solver(free(problem, synapses), problem.init(synapses, task.support), task)
         clamped = clamped_solver(
             lambda hidden, task: energy([*hidden, task.query], synapses, task.support), start.phi[:-1], task
         )

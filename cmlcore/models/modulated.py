@@ -87,7 +87,7 @@ def dual(loss: Callable, pull=0.0) -> Problem:
         away = trees.sub(phi, theta.start)
         return loss((phi, theta.body), support) + pull * trees.dot(away, away)
 
-    return Problem(inner, lambda phi, theta, query: loss((phi, theta.body), query), init=lambda theta: theta.start)
+    return Problem(inner, lambda phi, theta, query: loss((phi, theta.body), query), init=lambda theta, support: theta.start)
 
 
 def divided(body: MetaGradient, start: MetaGradient) -> MetaGradient:

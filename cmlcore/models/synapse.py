@@ -62,7 +62,7 @@ def learned_pull(loss: Callable) -> Problem:
         )
         return loss(phi, support) + sum(jax.tree.leaves(pulls))
 
-    return Problem(inner, lambda phi, theta, query: loss(phi, query), init=lambda theta: theta.omega)
+    return Problem(inner, lambda phi, theta, query: loss(phi, query), init=lambda theta, support: theta.omega)
 
 
 def three_factor(theta: Synapses, phi, modulator) -> Synapses:

@@ -91,7 +91,7 @@ def training(estimator, settings: Relaxing, digits=None, keep: bool = False) -> 
 
 def _answers(relaxing, synapses, x):
     problem = hopfield(len(x))
-    return relaxing(free(problem, synapses), problem.init(synapses), Task(support=x)).phi[-1]
+    return relaxing(free(problem, synapses), problem.init(synapses, x), Task(support=x)).phi[-1]
 
 
 def _phases(settings: Relaxing):

@@ -31,7 +31,7 @@ def examination(settings, problem: Problem, learner: Solver, score: Callable) ->
 
     def one(theta, images, key):
         task = episode(key, images, settings.ways, settings.shots, TEST_QUERIES)
-        return score(learner(free(problem, theta), problem.init(theta), task).phi, theta, task.query)
+        return score(learner(free(problem, theta), problem.init(theta, task.support), task).phi, theta, task.query)
 
     @jax.jit
     def all_of(theta, images, keys):

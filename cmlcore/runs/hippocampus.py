@@ -190,7 +190,7 @@ def train_one_scale(settings: Worlds) -> Training:
         seen = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), pooled(tasks.support), pooled(tasks.query))
         return learner(lambda phi, task: LOSS(phi, task.support), omega, Task(seen, None)).phi, memory
 
-    return _life(settings, night, PLAIN._replace(init=lambda omega: omega), learner)
+    return _life(settings, night, PLAIN._replace(init=lambda omega, support: omega), learner)
 
 
 # ---- The experiments ---------------------------------------------------------------------------------------------------

@@ -267,7 +267,7 @@ def retrain(here: Setup, settings, learner, key, log_lambda, train, world: World
 def _learned(here: Setup, settings, learner, key, log_lambda, task: Task):
     problem = here.problem(key)
     solver = learner(settings.free_rate, settings.free_steps, settings.batch)
-    return solver(free(problem, log_lambda), problem.init(log_lambda), task, jax.random.fold_in(key, 2)).phi
+    return solver(free(problem, log_lambda), problem.init(log_lambda, task.support), task, jax.random.fold_in(key, 2)).phi
 
 
 def _on_test(phi, world: World) -> np.ndarray:

@@ -139,7 +139,7 @@ def examined(problem: Problem, learner: Solver, theta, number: int, count: int) 
 
     def one(key):
         task = spiking_task(key, SHOTS, TEST_QUERIES)
-        found = learner(free(problem, theta), problem.init(theta), task).phi
+        found = learner(free(problem, theta), problem.init(theta, task.support), task).phi
 
         def score(weights):
             output, firing = answers(weights, task.query.x)
@@ -198,7 +198,7 @@ def as_if_started_there(early: Solver, late: Solver) -> MetaGradient:
     derivative in an initialization is zero.)"""
 
     def estimate(problem, theta, task, key=None):
-        begun = early(free(problem, theta), problem.init(theta), task).phi
+        begun = early(free(problem, theta), problem.init(theta, task.support), task).phi
         return unrolled(late)(problem, begun, task)
 
     return estimate

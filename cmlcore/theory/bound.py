@@ -64,7 +64,7 @@ def constants(theta: Springs, task, delta=0.0, beta=jnp.inf) -> Constants:
         mu=mu,
         L=jnp.maximum(high_in, high_out),
         push=push,
-        start=jnp.linalg.norm(phi - quadratic.init(theta)),
+        start=jnp.linalg.norm(phi - quadratic.init(theta, None)),
     )
 
 

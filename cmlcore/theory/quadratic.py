@@ -48,7 +48,7 @@ def _outer(phi, theta: Springs, query: Bowl):
     return bowl_loss(phi, query)
 
 
-quadratic = Problem(_inner, _outer, init=lambda theta: jnp.zeros_like(theta.omega))
+quadratic = Problem(_inner, _outer, init=lambda theta, support: jnp.zeros_like(theta.omega))
 """The problem; inner learning starts at zero, so that nothing depends on theta through the starting point."""
 
 

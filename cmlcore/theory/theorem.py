@@ -34,7 +34,7 @@ def both_sides(problem: Problem, solver: Solver, theta: Theta, task: Task, beta)
     """
 
     def minimizer(theta, beta):
-        return solver(augmented(problem, theta, beta), problem.init(theta), task)
+        return solver(augmented(problem, theta, beta), problem.init(theta, task.support), task)
 
     def outer_loss(theta):
         solved = minimizer(theta, beta)

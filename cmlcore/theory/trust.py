@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from cmlcore import trees
 from cmlcore.bilevel import Problem, Task, Theta
 from cmlcore.estimate import Estimate, measured, meta_gradient
-from cmlcore.estimators.contrastive import Contrast, _central, _forward
+from cmlcore.estimators.contrastive import Contrast
 from cmlcore.solve import Repeated, Until
 
 
@@ -50,16 +50,15 @@ def self_check(problem: Problem, estimator: Contrast, theta: Theta, task: Task =
         found, twice, half = (
             meta_gradient(one, problem, theta, task, key) for one in (estimator, longer, longer._replace(beta=estimator.beta / 2))
         )
-    order = 2 if estimator.rule in (_central, _forward) else 1
     size = float(trees.norm(twice.grad))
     relative = lambda a, b: float(trees.norm(trees.sub(a.grad, b.grad))) / size if size else float("inf")
     errors = {
-        "nudge": relative(twice, half) / (1 - 0.5**order),
+        "nudge": relative(twice, half) / (1 - 0.5**estimator.order),
         "steps": relative(found, twice),
         "precision": _rounding(problem, theta, task, found, estimator.beta) / size if size else float("inf"),
     }
     limit = _limit(errors, tolerance)
-    proposed, advice = _better(limit, errors, estimator, longer, order, tolerance)
+    proposed, advice = _better(limit, errors, estimator, longer, tolerance)
     return SelfCheck(limit, errors["nudge"], errors["steps"], errors["precision"], proposed, advice, found)
 
 
@@ -87,11 +86,11 @@ def _rounding(problem: Problem, theta: Theta, task: Task, found: Estimate, beta)
     return 4 * epsilon * float(trees.norm(partial)) / abs(float(beta))
 
 
-def _better(limit: str, errors: dict[str, float], estimator: Contrast, longer: Contrast, order: int, tolerance: float) -> tuple[Contrast, str]:
+def _better(limit: str, errors: dict[str, float], estimator: Contrast, longer: Contrast, tolerance: float) -> tuple[Contrast, str]:
     if limit == "nothing":
         return estimator, f"Half the nudge and twice the steps change it by less than {tolerance:g}."
     if limit == "nudge":
-        beta = float(estimator.beta) * (0.5 * tolerance / errors[limit]) ** (1 / order)
+        beta = float(estimator.beta) * (0.5 * tolerance / errors[limit]) ** (1 / estimator.order)
         return estimator._replace(beta=beta), f"The nudge is too large: take beta = {beta:.1g}, and check again that rounding and the steps allow it."
     if limit == "steps":
         return longer, "Learning was not over: take twice the steps or more, or let the rate decay; `matched` forgives an unfinished free phase."
