@@ -8,6 +8,7 @@ solve        inner solvers: gradient descent, any optax transformation, mini-bat
 estimate     Estimate, MetaGradient: the one interface of all estimators; meta_gradient, the checked call
 meta         the outer loop and the meta-test
 trees        arithmetic of trees
+extras       what only a part of the package needs
 estimators   the contrastive rule and its rivals
 theory       closed forms, bounds, diagnostics, comparisons, self_check
 models       networks, the error circuit, the energy network, the complex synapse, spikes and e-prop

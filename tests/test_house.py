@@ -10,7 +10,7 @@ from cmlcore.press.notebooks import ROOT, imported, module_file
 
 # From the ground up. A room may use what stands before it, and never what stands after it.
 STAIRS = ("ground", "data", "models", "estimators", "theory", "speed", "bandits", "explore", "runs", "press")
-FLOOR = {"bilevel", "solve", "estimate", "meta", "trees"}
+FLOOR = {"bilevel", "solve", "estimate", "meta", "trees", "extras"}
 FILES = sorted(path for path in (ROOT / "cmlcore").rglob("*.py") if path != ROOT / "cmlcore" / "__init__.py")
 
 

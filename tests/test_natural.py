@@ -1,9 +1,9 @@
 """CIFAR-FS and miniImageNet: the local subsets, the published forms of the full sets in small, splits, and every error."""
 
-import builtins
 import collections
 import io
 import pickle
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -121,10 +121,8 @@ def test_cifar_100_that_is_not_prepared_or_cannot_be_read(monkeypatch, tmp_path)
     pytest.importorskip("tensorflow_datasets")
     with pytest.raises(FileNotFoundError, match="not prepared as array_record.*download_and_prepare"):
         natural.cifar_fs_tfds(tmp_path)
-    real = builtins.__import__
-    absent = lambda name, *args: (_ for _ in ()).throw(ImportError(name)) if name == "tensorflow_datasets" else real(name, *args)
-    monkeypatch.setattr(builtins, "__import__", absent)
-    with pytest.raises(ImportError, match="pip install tensorflow-datasets"):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ImportError, match=r"pip install .cmlcore\[data\]"):
         natural.cifar_fs_tfds(tmp_path)
 
 

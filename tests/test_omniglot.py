@@ -398,9 +398,11 @@ def test_no_network_fails_at_once_and_says_what_to_do(monkeypatch, builder_modul
 def test_without_tensorflow_datasets_it_says_what_to_install(monkeypatch, tmp_path):
     import sys
 
-    monkeypatch.setitem(sys.modules, "cmlcore.data.omniglot_builder", None)
+    for name in ("cmlcore.data.omniglot_builder", "cmlcore.data.builder"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     monkeypatch.setenv("CML_DATA", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="pip install tensorflow-datasets"):
+    with pytest.raises(FileNotFoundError, match=r"To download it: .*pip install .cmlcore\[data\]"):
         omniglot.load()
 
 

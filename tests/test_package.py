@@ -1,14 +1,18 @@
 """The package as somebody meets it who wants to use it: its names, its types, its first lines, what it installs, how it is looked after."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
 
 import cmlcore
+from cmlcore.runs import catalog, receipts
 
 ROOT = Path(__file__).parents[1]
 
@@ -78,3 +82,51 @@ def test_what_the_commands_are_called_stands_in_the_makefile():
     commands = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.M))
     for page in ("README.md", "CONTRIBUTING.md"):
         assert set(re.findall(r"`make ([\w-]+)", (ROOT / page).read_text())) <= commands, page
+
+
+def with_uv(*command):
+    done = run(Path(sys.executable).with_name("uv"), *command, "--quiet", env=os.environ | {"UV_LINK_MODE": "copy"})
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """A fresh environment with the bare wheel and what it depends on, and the wheel's file; as somebody has it who wants the package alone."""
+    folder = tmp_path_factory.mktemp("bare")
+    source = folder / "source"
+    for file in run("git", "ls-files", "cmlcore", "pyproject.toml", "README.md", "LICENSE").stdout.split():
+        (source / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / file, source / file)
+    python = folder / "env" / "bin" / "python"
+    with_uv("build", "--wheel", "--out-dir", folder, source)
+    with_uv("venv", "--python", sys.executable, folder / "env")
+    (wheel,) = folder.glob("*.whl")
+    with_uv("pip", "install", "--python", python, wheel)
+    return python, wheel
+
+
+def test_the_wheel_alone_runs_the_first_lines_and_says_what_else_needs_an_extra(installed, tmp_path):
+    python, wheel = installed
+    alone = lambda text: subprocess.run([python, "-c", text], capture_output=True, text=True, cwd=tmp_path, env={"PATH": os.environ["PATH"]})
+    lines = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)[1]
+    assert "less than 0.05" in alone(lines).stdout
+    for module, extra in {"press": "book", "explore.live": "book", "data.builder": "data", "data.omniglot_builder": "data"}.items():
+        assert f'pip install "cmlcore[{extra}]"' in alone(f"import cmlcore.{module}").stderr, module
+    for module in ("explore", "runs.catalog", "data.omniglot", "data.natural"):
+        found = alone(f"import cmlcore.{module}")
+        assert found.returncode == 0, found.stderr
+    assert "installed without its receipts" in alone("from cmlcore.runs import receipts; receipts.read('sine-scratch')").stderr
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "cmlcore/py.typed" in names and "cmlcore/explore/program.js" in names
+    assert not [name for name in names if "receipts/" in name or name.startswith(("tests", "book", "benchmarks"))]
+
+
+def test_the_receipts_are_a_distribution_of_their_own(installed, tmp_path):
+    python, _ = installed
+    source = tmp_path / "receipts"
+    shutil.copytree(receipts.FOLDER, source)
+    with_uv("pip", "install", "--python", python, source)
+    name = next(e.name for e in catalog.CATALOG if (receipts.FOLDER / f"{e.name}.json").exists())
+    text = f"from cmlcore.runs import receipts; print(receipts.read({name!r})['name'])"
+    found = subprocess.run([python, "-c", text], capture_output=True, text=True, cwd=tmp_path)
+    assert found.stdout.strip() == name, found.stderr

@@ -11,7 +11,7 @@ from cmlcore.press import reference
 from cmlcore.press.notebooks import ROOT
 
 # Modules that a reader of the reference does not call: the tool chain, and what stands behind a name that is listed.
-BEHIND = {"estimators", "theory", "speed", "bandits", "data", "models", "press", "runs", "runs.__main__"}
+BEHIND = {"estimators", "theory", "speed", "bandits", "data", "models", "press", "runs", "runs.__main__", "extras"}
 MODULES = [module for page in sorted(ROOT.glob("book/reference*.md")) for module in reference.modules_of(page.read_text())]
 SHAPELESS = ("explore", "runs.", "data.omniglot_builder")  # pictures, files and names: no arrays go in or out
 METHODS = {f"estimators.{name}" for name in ("contrastive", "imaginary", "implicit", "unroll", "first_order")}

@@ -74,8 +74,7 @@ def load(name: str, read: Callable, download: Callable, missing: Callable, path=
     try:
         return read(download(where[-1]))
     except ImportError as error:
-        tools = "pip install tensorflow-datasets array_record pillow"
-        raise FileNotFoundError(f"{missing(where)} To download it, first run: {tools}.") from error
+        raise FileNotFoundError(f"{missing(where)} To download it: {error}") from error
     except ConnectionError as error:
         raise ConnectionError(f"{missing(where)} The download failed: {error}") from error
 

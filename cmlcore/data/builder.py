@@ -4,12 +4,15 @@ Imported only where there is something to download: importing `tensorflow_datase
 """
 
 from pathlib import Path
+from typing import Any
 
-import tensorflow_datasets as tfds
+from cmlcore.extras import need
+
+tfds = need("tensorflow_datasets", "data")
 
 
-def prepared(kind: type, folder: Path, zips: Path | None = None) -> tfds.core.GeneratorBasedBuilder:
-    """A builder of that `kind`, its data under `folder`, a path, as array_record, the format that is read without TensorFlow.
+def prepared(kind: type, folder: Path, zips: Path | None = None) -> Any:
+    """A `tfds.core.GeneratorBasedBuilder` of that `kind`, its data under `folder`, a path, as array_record, the format that is read without TensorFlow.
 
     zips: a folder that holds the official files already; then nothing is fetched. Raises TensorFlow Datasets'
     NonMatchingChecksumError for a file that is not the official one.

@@ -9,10 +9,12 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import tensorflow_datasets as tfds
 
 from cmlcore.data import archive as archives
 from cmlcore.data.builder import prepared
+from cmlcore.extras import need
+
+tfds = need("tensorflow_datasets", "data")
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 FILES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}

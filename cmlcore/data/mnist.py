@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmlcore.data import archive as archives
+from cmlcore.extras import need
 
 ARCHIVE = "mnist.npz"
 SHAPES = {
@@ -62,11 +63,7 @@ def small() -> Digits:
     Images of shape (n, 64), scaled to 0..1 here, and put into a fixed random order, because neighbors in the file share a writer.
     Raises ImportError without scikit-learn.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise ImportError("these digits come with scikit-learn: pip install scikit-learn.") from error
-    data = load_digits()
+    data = need("sklearn.datasets", "data").load_digits()
     order = np.random.default_rng(0).permutation(len(data.target))
     images, labels = np.float32(data.data / 16)[order], np.int32(data.target)[order]
     return _parts(images[:-300], labels[:-300], images[-300:], labels[-300:], 300, "scikit-learn's digits (8x8)")

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmlcore.data import archive as archives
+from cmlcore.extras import need
 
 CIFAR_ARCHIVE, MINI_ARCHIVE = "cifar_fs_subset.npz", "mini_imagenet_subset.npz"
 SPLITS = ("train", "val", "test")
@@ -111,13 +112,10 @@ def _pictures(images: Sequence[np.ndarray], classes: Sequence[Iterable], title: 
 
 def _decoded(file, what: str) -> np.ndarray:
     """An image file as (84, 84, 3) uint8; shrunk with Pillow's Lanczos filter where it is larger, as the published lists' authors do."""
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise ImportError("miniImageNet's images are JPEG files, which Pillow decodes: pip install pillow") from error
+    Image = need("PIL.Image", "data")  # JPEG files
     try:
         image = Image.open(file).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
+    except OSError as error:
         raise ValueError(f"{what} is no image that Pillow can read ({error}). Copy it again.") from error
     if image.size != (MINI_SIZE, MINI_SIZE):
         image = image.resize((MINI_SIZE, MINI_SIZE), Image.Resampling.LANCZOS)
@@ -133,10 +131,7 @@ def cifar_fs_tfds(data_dir=None) -> Pictures:
     The training and test parts of CIFAR-100 are pooled, (64, 600, 32, 32, 3) to train on. Raises ImportError without
     TensorFlow Datasets, FileNotFoundError where nothing is prepared.
     """
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise ImportError("reading CIFAR-100 takes TensorFlow Datasets: pip install tensorflow-datasets array_record") from error
+    tfds = need("tensorflow_datasets", "data")
     prepare = "tfds.builder('cifar100', file_format='array_record').download_and_prepare(), which takes TensorFlow once"
     try:
         builder = tfds.builder("cifar100", data_dir=data_dir, try_gcs=False)

@@ -10,11 +10,12 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import tensorflow_datasets as tfds
-from PIL import Image
 
 from cmlcore.data import archive as archives
 from cmlcore.data.builder import prepared
+from cmlcore.extras import need
+
+tfds, Image = need("tensorflow_datasets", "data"), need("PIL.Image", "data")
 
 BASE_URL = "https://github.com/brendenlake/omniglot/raw/master/python/"
 FILES = {

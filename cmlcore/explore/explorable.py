@@ -13,6 +13,7 @@ import numpy as np
 from cmlcore.explore import drawing, handle, page, say
 from cmlcore.explore.source import traced
 from cmlcore.explore.touch import Touch
+from cmlcore.extras import need
 
 MIME = "application/vnd.cmlcore.explorable+json"
 
@@ -118,8 +119,7 @@ class Explorable:
         return live(self)
 
     def _ipython_display_(self):
-        from IPython.display import display
-
+        display = need("IPython.display", "book").display
         if os.environ.get("CMLCORE_FACE") != "page":
             display(self.live())
             return

@@ -6,10 +6,11 @@ extension of their own.
 
 import html
 
-import ipywidgets
-
 from cmlcore.explore import page, picture
 from cmlcore.explore.touch import Turns
+from cmlcore.extras import need
+
+ipywidgets = need("ipywidgets", "book")
 
 
 def live(explorable):

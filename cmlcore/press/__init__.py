@@ -12,3 +12,8 @@ teaching   what the page for teachers takes from the chapters
 examine    runs a student's notebook cell by cell, within limits
 grade      python -m cmlcore.press.grade student.ipynb: marks as a table and as a page
 """
+
+from cmlcore.extras import need
+
+for tool in ("nbformat", "yaml"):
+    need(tool, "book")

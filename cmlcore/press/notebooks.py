@@ -168,7 +168,7 @@ def first_cell() -> str:
         "# On Colab, this installs the book's package and touches nothing else. Anywhere else it does nothing.\n"
         "import sys\n\n"
         'if "google.colab" in sys.modules:\n'
-        f"    %pip install -q --no-deps git+{url}"
+        f"    %pip install -q --no-deps git+{url} git+{url}#subdirectory={RECEIPTS.relative_to(ROOT)}"
     )
 
 

@@ -1,6 +1,7 @@
 """Receipts: what a full run was, on what it ran, and what came out. Of this book; its tables are read from them."""
 
 import hashlib
+import importlib.util
 import io
 import json
 import platform
@@ -14,7 +15,15 @@ import numpy as np
 from cmlcore.data import archive
 from cmlcore.runs.experiment import Experiment, Outcome, fingerprint
 
-FOLDER = Path(__file__).parent / "receipts"
+
+def _folder() -> Path:
+    """Where receipts lie: beside this module in a checkout, in a distribution of their own beside an installed package."""
+    here = Path(__file__).parent / "receipts"
+    apart = None if here.is_dir() else importlib.util.find_spec("cmlcore_receipts")
+    return Path(list(apart.submodule_search_locations)[0]) if apart else here
+
+
+FOLDER = _folder()
 # Two-sided 95 % points of Student's t for 1, 2, ... degrees of freedom.
 STUDENT = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
@@ -126,7 +135,8 @@ def read(name: str, folder: Path = FOLDER) -> dict:
     experiment = find(name)
     path = folder / f"{name}.json"
     if not path.exists():
-        raise WaitingReceipt(f"the experiment {name} waits for its full run ({experiment.cost}). {_again(name)}")
+        apart = "" if folder.is_dir() else "The package is installed without its receipts; the first cell of every notebook has the command that adds them. "
+        raise WaitingReceipt(f"the experiment {name} waits for its full run ({experiment.cost}). {apart}{_again(name)}")
     try:
         receipt = json.loads(path.read_text())
     except ValueError as error:
