@@ -157,20 +157,45 @@ def test_a_row_of_the_coverage_page_waits_for_no_run_that_has_been_made():
         assert "full run waits" in text[number], number
 
 
+GREEK = "alpha beta gamma delta varepsilon eta theta kappa lambda mu nu xi pi rho sigma tau phi chi psi omega vartheta Omega Phi Psi Sigma Gamma".split()
+
+
+def formulas(text: str) -> list[str]:
+    return ["".join(found) for found in re.findall(r"\$\$(.+?)\$\$|\$([^$]+)\$", text, re.S)]
+
+
+def letters(text: str) -> set[str]:
+    """The single letters, Latin and Greek, in the formulas of a text; words in them are none."""
+    bare = [re.sub(r"\\(text|mathrm|operatorname|mathcal|begin|end|label|tag)\*?\{[^}]*\}", " ", formula) for formula in formulas(text)]
+    return {token.lstrip("\\") for formula in bare for token in re.findall(r"\\?[A-Za-z]+", formula) if len(token) == 1 or token.lstrip("\\") in GREEK}
+
+
+def listed_letters() -> tuple[set[str], list[tuple[str, str, str]]]:
+    """The letters of the whole book, and (letters, chapter, meaning) for those of a chapter."""
+    everywhere, _, local = (ROOT / "book" / "notation.md").read_text().partition("(local-symbols)=")
+    table, _, habits = local.partition("## Habits")
+    rows = re.findall(r"^\| (\$.+?\$) \| (.+?) \| (.+) \|$", table, re.M)
+    return letters(everywhere + habits.partition("\n\n")[2].partition("\n\n")[0]), [(those, name, what) for those, names, what in rows for name in re.findall(r"\{doc\}`([\w-]+)`", names)]
+
+
+def chapter_text(path: Path) -> str:
+    return "\n".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "markdown")
+
+
 def test_a_letter_that_is_listed_for_a_chapter_stands_in_it():
-    page = (ROOT / "book" / "notation.md").read_text().partition("(local-symbols)=")[2].partition("## Habits")[0]
-    rows = re.findall(r"^\| (\$.+?\$) \| (.+?) \| .+ \|$", page, re.M)
-    assert len(rows) > 20
-    absent = []
-    for letters, chapters in rows:
-        for chapter in re.findall(r"\{doc\}`([\w-]+)`", chapters):
-            cells = json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text())["cells"]
-            text = " ".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-            formulas = " ".join("".join(found) for found in re.findall(r"\$\$(.+?)\$\$|\$([^$]+)\$", text, re.S))
-            for letter in re.findall(r"\$(\\?\w+?)(?:\^2)?\$", letters):
-                if not re.search(rf"(?<![\\A-Za-z]){re.escape(letter)}(?![A-Za-z])", formulas):
-                    absent.append((letter, chapter))
+    _, rows = listed_letters()
+    assert len(rows) > 60
+    absent = [(those, name) for those, name, _ in rows if not letters(those) <= letters(chapter_text(ROOT / "book" / f"{name}.ipynb"))]
     assert absent == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_a_letter_of_a_chapter_is_on_the_page_of_notation(path):
+    """In proofs (folded) and exercises a letter may be introduced on the spot."""
+    text = re.sub(r":::+\{dropdown\}.*?\n:::+", "", chapter_text(path).partition("## Exercises")[0], flags=re.S)
+    everywhere, rows = listed_letters()
+    here = letters(" ".join(those + what for those, name, what in rows if name == path.stem))
+    assert letters(text) - everywhere - here - {"d"} == set()
 
 
 def test_what_readers_missed_is_in_the_glossary():
