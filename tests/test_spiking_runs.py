@@ -9,7 +9,7 @@ from cmlcore.bilevel import Problem, Task
 from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.eprop import Rate
 from cmlcore.models.spiking import init_weights
-from cmlcore.runs import spikes
+from cmlcore.runs import spikes, spikes_search
 from cmlcore.solve import gradient_descent
 
 
@@ -53,3 +53,23 @@ def test_the_rule_refuses_nothing_and_backpropagation_refuses_the_closed_plug():
     problem, rule, _ = spikes.rule_of(spikes.RULE, spikes.by_random_feedback)
     grad = jax.eval_shape(lambda task: rule(problem, spikes.start_of(0), task).grad, task)
     assert grad.into.shape == (100, spikes.NEURONS) and Rate().strength == 0
+
+
+@pytest.mark.parametrize("kind", spikes_search.ROWS)
+def test_a_row_has_the_best_of_its_trials_and_as_many_as_every_other(kind):
+    trials, _ = spikes_search.ROWS[kind]
+    tried = spikes.SEARCHED["rows"][kind]
+    assert [one["settings"] for one in tried] == [trial._asdict() for trial in trials] and len(tried) == 8
+    best = min(tried, key=lambda one: one["error"])["settings"]
+    settings = next(e for e in spikes.EXPERIMENTS if e.name == f"spikes-{kind}").settings._asdict()
+    assert settings | {"outer_steps": None} == best | {"outer_steps": None}
+    assert settings.get("outer_steps", 240) == 240 and settings.get("tasks", 5) == 5  # as many waves for every row
+
+
+def test_a_search_is_of_other_seeds_and_other_waves(monkeypatch):
+    assert not set(spikes_search.SEEDS) & set(spikes.EXPERIMENTS[0].seeds) and spikes.VALIDATION != spikes.TEST
+    monkeypatch.setattr(spikes_search, "WAVES", 1)
+    short = tuple(one._replace(steps=2) for one in spikes_search.ROWS["scratch"][0][:2])
+    monkeypatch.setitem(spikes_search.ROWS, "scratch", (short, spikes_search.ROWS["scratch"][1]))
+    first, second = spikes_search.search("scratch", report=lambda *words, **_: None)
+    assert first["error"] > 0 and first["settings"] == short[0]._asdict() and second["error"] != first["error"]

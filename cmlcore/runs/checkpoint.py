@@ -59,7 +59,8 @@ def load(path: Path, stamp: str, template) -> Progress | None:
         chunk, seconds = int(arrays["chunk"]), float(arrays["seconds"])
     except archive.UNREADABLE as error:
         raise OSError(f"the checkpoint {path} cannot be read ({error}). Delete it to start this seed again.") from error
-    state = [jax.random.wrap_key_data(a) if _is_key(x) else jnp.asarray(a, x.dtype) for a, x in zip(leaves, like)]
+    with jax.enable_x64(True):  # a state may hold doubles; every leaf has the template's dtype
+        state = [jax.random.wrap_key_data(a) if _is_key(x) else jnp.asarray(a, x.dtype) for a, x in zip(leaves, like)]
     curve = {name.removeprefix("curve_"): v.astype(float).tolist() for name, v in arrays.items() if name.startswith("curve_")}
     # These two came later: a checkpoint without them goes on all the same.
     longest, devices = float(arrays.get("longest", 0.0)), tuple(map(str, arrays.get("devices", ())))

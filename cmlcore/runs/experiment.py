@@ -166,7 +166,7 @@ def _advance(training: Training, at: Progress, where: str, path: Path) -> Progre
     began = time.monotonic()
     state, info = jax.block_until_ready(training.advance(at.state))
     _require_finite(info, where, path)
-    curve = {name: [*at.curve.get(name, ()), np.asarray(value, float).tolist()] for name, value in info.items()}
+    curve = at.curve | {name: [*at.curve.get(name, ()), np.asarray(value, float).tolist()] for name, value in info.items()}
     took = time.monotonic() - began
     return Progress(state, curve, at.chunk + 1, at.seconds + took, max(at.longest, took), at.devices)
 

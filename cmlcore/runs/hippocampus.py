@@ -19,7 +19,7 @@ from cmlcore.models.hippocampus import Lesions, hippocampal
 from cmlcore.models.mlp import init_mlp
 from cmlcore.models.synapse import Synapses, learned_pull
 from cmlcore.runs.experiment import Experiment, Training
-from cmlcore.runs.sine import LOSS, PLAIN, TEST, VALIDATION, _settling, fresh_tasks
+from cmlcore.runs.sine import LOSS, PLAIN, TEST, VALIDATION, fresh_tasks, settling
 from cmlcore.solve import optimizer
 from cmlcore.speed import fast
 
@@ -62,7 +62,7 @@ class Nights(NamedTuple):
 
 
 def _adam(rate: float, steps: int):
-    return optimizer(optax.adam(_settling(rate, steps)), steps, unroll=2)
+    return optimizer(optax.adam(settling(rate, steps)), steps, unroll=2)
 
 
 def _outer(clip: float, rate) -> optax.GradientTransformation:
@@ -77,7 +77,7 @@ def _flat(trees_of_seeds) -> jax.Array:
 def train_lesioned(settings: Nights) -> Training:
     """The rule through a store with one lesion; tested as the healthy: ten points of each new wave, then the query."""
     problem, learner = learned_pull(LOSS), _adam(settings.free_rate, settings.free_steps)
-    gentle = optax.sgd(_settling(settings.nudged_rate, settings.nudged_steps), settings.momentum)
+    gentle = optax.sgd(settling(settings.nudged_rate, settings.nudged_steps), settings.momentum)
     strange = lambda key: sine_task(key, SHOTS, QUERIES).query
     rule = hippocampal(learner, optimizer(gentle, settings.nudged_steps, unroll=2), settings.beta, LESIONS[settings.lesion], strange)
     outer = _outer(settings.clip, optax.cosine_decay_schedule(settings.outer_rate, settings.outer_steps))
@@ -171,7 +171,7 @@ def _life(settings: Worlds, night: Callable, problem: Problem, learner) -> Train
 def train_two_scales(settings: Worlds) -> Training:
     """Fast weights that start anew with every wave, and omega, which the rule with a matched control moves: complex synapses."""
     problem, outer = fast.pulled_regression(settings.pull), _outer(settings.clip, settings.outer_rate)
-    phase = lambda steps: fast.Adam(_settling(settings.rate, steps), steps)
+    phase = lambda steps: fast.Adam(settling(settings.rate, steps), steps)
     rule = over_tasks(fast.matched(phase(settings.steps), phase(settings.nudged_steps), settings.beta))
 
     def night(omega, memory, tasks):

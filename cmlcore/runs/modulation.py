@@ -12,7 +12,7 @@ from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.modulated import Slow, divided, dual, init_modulated, modulated
 from cmlcore.runs.experiment import Experiment, Training
-from cmlcore.runs.sine import Maml, _settling, meta_training
+from cmlcore.runs.sine import Maml, meta_training, settling
 from cmlcore.solve import optimizer
 
 LOSS = mean_squared_error(modulated)
@@ -38,7 +38,7 @@ def random_start(key) -> Slow:
 
 
 def _phase(settings: Modulated, steps: int):
-    return optimizer(optax.adam(_settling(settings.inner_rate, steps)), steps, unroll=2)
+    return optimizer(optax.adam(settling(settings.inner_rate, steps)), steps, unroll=2)
 
 
 def _contrastive(settings: Modulated, complete=lambda rule, learner: rule) -> Training:

@@ -126,7 +126,7 @@ def meta_training(problem: Problem, estimator, solver: Solver, settings, init=la
     )
 
 
-def _settling(rate: float, steps: int):
+def settling(rate: float, steps: int):
     """A rate that falls to a hundredth of `rate` as a cosine: what is left of the noise at the end is small."""
     return optax.cosine_decay_schedule(rate, steps, 0.01)
 
@@ -140,7 +140,7 @@ def _contrastive_training(rule, settings: Contrastive) -> Training:
     """The rule `matched` or `contrastive`: by hand on full batches (see `cmlcore.speed.fast`), the general one on mini-batches."""
 
     def rate(steps):
-        return _settling(settings.inner_rate, steps) if settings.settle else settings.inner_rate
+        return settling(settings.inner_rate, steps) if settings.settle else settings.inner_rate
 
     def phase(steps):
         return _learner(optax.adam(rate(steps)), steps, settings.batch)
@@ -156,8 +156,8 @@ def _contrastive_training(rule, settings: Contrastive) -> Training:
 
 def train_minibatch(settings: Minibatch) -> Training:
     """The contrastive rule with the matched control, every phase on mini-batches."""
-    free = optax.adam(_settling(settings.free_rate, settings.free_steps))
-    nudged = optax.sgd(_settling(settings.nudged_rate, settings.nudged_steps), settings.momentum)
+    free = optax.adam(settling(settings.free_rate, settings.free_steps))
+    nudged = optax.sgd(settling(settings.nudged_rate, settings.nudged_steps), settings.momentum)
     learn = _learner(free, settings.free_steps, settings.batch)
     rule = matched(learn, _learner(nudged, settings.nudged_steps, settings.batch), settings.beta)
     return meta_training(fixed_pull(LOSS, settings.pull), rule, learn, settings)
@@ -177,7 +177,7 @@ def train_imaginary(settings: Contrastive) -> Training:
     """The nudge along the imaginary axis on full batches, with Adam continued into the complex plane: the limit of `matched` at a small nudge."""
 
     def rate(steps):
-        return _settling(settings.inner_rate, steps) if settings.settle else settings.inner_rate
+        return settling(settings.inner_rate, steps) if settings.settle else settings.inner_rate
 
     learn = _learner(optax.adam(rate(settings.free_steps)), settings.free_steps, 0)
     nudged = _learner(holomorphic.adam(rate(settings.nudged_steps)), settings.nudged_steps, 0)

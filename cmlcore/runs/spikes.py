@@ -1,12 +1,13 @@
 """The full experiments on spiking networks: sine waves from ten points, with first derivatives from three sources.
 
 All seeds of a row are one compiled program, and every row meets the same test waves. The rows that are run here were sized for two cores: fewer
-steps and tasks than published. For each of the two kinds of outer gradient, six settings were tried with e-prop inside, on validation waves. The rows of
-backpropagation through training have the best of them; of the rule's, `rule-eprop-tuned` has it, and the others have settings that were fixed before. The
-rows named `published` have the settings of the public code, and wait.
+steps and tasks than published. Settings come from `cmlcore.runs.spikes_search`: validation waves, other seeds, as many trials for every row; and every
+row learns from as many waves. The rows named `published` have the settings of the public code, and wait.
 """
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -25,7 +26,7 @@ from cmlcore.models.eprop import Rate
 from cmlcore.models.spiking import Cell, Weights, fast_sigmoid, init_weights, run, triangle
 from cmlcore.models.synapse import fixed_pull
 from cmlcore.runs.experiment import Experiment, Training
-from cmlcore.runs.sine import _settling
+from cmlcore.runs.sine import settling
 from cmlcore.solve import Solver, optimizer
 
 CELL = Cell()
@@ -122,7 +123,7 @@ def without_pull(loss: Callable) -> Problem:
 
 def adam(rate, steps: int) -> Solver:
     """`steps` of Adam, its rate settling; the root is kept off zero, where silent synapses have it."""
-    return optimizer(optax.adam(_settling(rate, steps), eps_root=1e-12), steps)
+    return optimizer(optax.adam(settling(rate, steps), eps_root=1e-12), steps)
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
@@ -164,9 +165,13 @@ def advancing(problem: Problem, estimator: MetaGradient, settings) -> tuple[Call
     return begin, meta_steps(meta_step(problem, estimator, outer, draw, settings.tasks), CHUNK)
 
 
+def bare(estimator: MetaGradient) -> MetaGradient:
+    """The estimator without its diagnostics, which cost gradients."""
+    return lambda *given: estimator(*given)._replace(info={})
+
+
 def _training(problem: Problem, estimator: MetaGradient, learner: Solver, settings) -> Training:
-    bare = lambda *given: estimator(*given)._replace(info={})  # diagnostics cost gradients
-    begin, chunk = advancing(problem, bare, settings)
+    begin, chunk = advancing(problem, bare(estimator), settings)
     many = jax.jit(jax.vmap(chunk))
     exam = jax.jit(jax.vmap(lambda theta: examined(problem, learner, theta, TEST, TEST_TASKS)))
 
@@ -191,6 +196,11 @@ def through_of(settings: Through, source: Callable) -> tuple[Problem, MetaGradie
     whole = settings.last >= settings.inner_steps
     rule = unrolled(learner) if whole else as_if_started_there(descent(settings.inner_steps - settings.last), descent(settings.last))
     return without_pull(source(_firing(settings))), rule, learner
+
+
+def scratch_of(settings: Scratch) -> tuple[Problem, Solver]:
+    """The problem, and the learner, of a network without slow weights."""
+    return without_pull(by_eprop(Rate())), adam(settings.rate, settings.steps)
 
 
 def as_if_started_there(early: Solver, late: Solver) -> MetaGradient:
@@ -236,7 +246,7 @@ def train_through_eprop(settings: Through) -> Training:
 
 def train_scratch(settings: Scratch) -> Training:
     """No meta-learning: each wave is learned from the seed's random synapses, by e-prop."""
-    problem, learner = without_pull(by_eprop(Rate())), adam(settings.rate, settings.steps)
+    problem, learner = scratch_of(settings)
     exam = jax.jit(jax.vmap(lambda seed: examined(problem, learner, start_of(seed), TEST, TEST_TASKS)))
     return Training(lambda seeds: (), lambda state: (state, {}), 0, lambda seeds, state: exam(seeds), lambda state: state)
 
@@ -251,6 +261,7 @@ class Causes(NamedTuple):
     free_steps: int
     nudged_steps: int
     inner_rate: float
+    nudged_rate: float
     beta: float
     pull: float
     waves: int
@@ -261,7 +272,7 @@ def compare_causes(settings: Causes) -> Training:
 
     def estimate(source, theta, task, factor=1, divide=1):
         free_steps, nudged_steps = factor * settings.free_steps, factor * settings.nudged_steps
-        phases = adam(settings.inner_rate, free_steps), adam(settings.inner_rate, nudged_steps)
+        phases = adam(settings.inner_rate, free_steps), adam(settings.nudged_rate, nudged_steps)
         return matched(*phases, settings.beta / divide)(fixed_pull(source, settings.pull), theta, task).grad
 
     local, same = by_eprop(Rate()), eprop.error(CELL, PSI["e-prop"])
@@ -288,8 +299,9 @@ def compare_causes(settings: Causes) -> Training:
 
 ERROR = ("error", "mean squared error on the query points")
 COSINE = ("e-prop", "cosine of two meta-gradients")
-RULE = Rule(20, 10, 0.003, 0.003, 1.0, 0.01, 80, 4, 0.003, 1.0, 1e-5, 0.2)
-THROUGH = Through(10, 10, 0.001, 0.9, 100, 5, 0.003, 1.0, 1e-5, 0.2)
+RULE = Rule(20, 10, 0.01, 0.003, 1.0, 0.1, 240, 5, 0.01, 1.0, 1e-5, 0.2)
+THROUGH = Through(10, 10, 0.001, 0.9, 240, 5, 0.003, 1.0, 1e-5, 0.2)
+LAST = THROUGH._replace(inner_steps=20, last=5)
 # Of the public code: phases 500 and 100, nudge 3, 25 or 10 waves a step, 1,000 steps, 100 neurons.
 PUBLISHED = Rule(500, 100, 0.001, 0.003, 3.0, 0.001, 1000, 25, 0.003, 1e9, 1e-5, 0.2, 100)
 PUBLISHED_THROUGH = Through(10, 10, 0.0003, 0.9, 1000, 10, 0.0003, 1e9, 1e-6, 0.1, 100)
@@ -299,18 +311,28 @@ def _row(name: str, about: str, settings: Any, build: Callable, cost: str, score
     return Experiment(f"spikes-{name}", f"Spikes: {about}.", settings, build, (0, 1, 2, 3, 4), score, None, cost, together=True)
 
 
-QUICK, HOURS = "3 minutes on one CPU core", "days on one CPU core: for a GPU"
+QUICK, LONGER, HOURS = "3 minutes on one CPU core", "10 minutes on one CPU core", "days on one CPU core: for a GPU"
+FOUND = Path(__file__).parent / "searches" / "spikes.json"  # what `cmlcore.runs.spikes_search` tried
+SEARCHED = json.loads(FOUND.read_text()) if FOUND.exists() else {"rows": {}}
+
+
+def chosen(row: str, default):
+    """The settings of a row's best trial, with the outer steps of `default`; `default` where it was not searched."""
+    if row not in SEARCHED["rows"]:
+        return default
+    best = min(SEARCHED["rows"][row], key=lambda trial: trial["error"])["settings"]
+    return default._replace(**{name: value for name, value in best.items() if name != "outer_steps"})
+
 
 EXPERIMENTS = (
-    _row("rule-eprop", "the contrastive rule, e-prop inside", RULE, train_rule_eprop, QUICK),
-    _row("rule-eprop-tuned", "the contrastive rule, e-prop inside, the best of its six trials", RULE._replace(inner_rate=0.01, pull=0.1, outer_rate=0.01), train_rule_eprop, QUICK),
-    _row("rule-bptt", "the contrastive rule, backpropagation through time inside", RULE, train_rule_backprop, QUICK),
-    _row("rule-random", "the contrastive rule, e-prop with random feedback inside", RULE, train_rule_random, QUICK),
-    _row("through-bptt", "backpropagation through training, backpropagation through time inside", THROUGH, train_through_backprop, QUICK),
-    _row("through-eprop", "backpropagation through training, e-prop inside", THROUGH, train_through_eprop, QUICK),
-    _row("truncated-eprop", "backpropagation through the last steps of training, e-prop inside", THROUGH._replace(inner_steps=20, last=5), train_through_eprop, QUICK),
-    _row("scratch", "from random synapses by e-prop, no meta-learning", Scratch(60, 0.003), train_scratch, QUICK),
-    _row("causes", "what a better source, nudge or phase would change in the rule's meta-gradient", Causes(20, 10, 0.003, 1.0, 0.01, 8), compare_causes, QUICK, COSINE),
+    _row("rule-eprop", "the contrastive rule, e-prop inside", chosen("rule-eprop", RULE), train_rule_eprop, LONGER),
+    _row("rule-bptt", "the contrastive rule, backpropagation through time inside", chosen("rule-bptt", RULE), train_rule_backprop, LONGER),
+    _row("rule-random", "the contrastive rule, e-prop with random feedback inside", chosen("rule-random", RULE), train_rule_random, LONGER),
+    _row("through-bptt", "backpropagation through training, backpropagation through time inside", chosen("through-bptt", THROUGH), train_through_backprop, LONGER),
+    _row("through-eprop", "backpropagation through training, e-prop inside", chosen("through-eprop", THROUGH), train_through_eprop, LONGER),
+    _row("truncated-eprop", "backpropagation through the last steps of training, e-prop inside", chosen("truncated-eprop", LAST), train_through_eprop, LONGER),
+    _row("scratch", "from random synapses by e-prop, no meta-learning", chosen("scratch", Scratch(60, 0.003)), train_scratch, QUICK),
+    _row("causes", "what a better source, nudge or phase would change in the rule's meta-gradient", Causes(*chosen("rule-eprop", RULE)[:6], waves=8), compare_causes, QUICK, COSINE),
     _row("published-rule-eprop", "the contrastive rule, e-prop inside, published settings", PUBLISHED, train_rule_eprop, HOURS),
     _row("published-through-bptt", "backpropagation through training and time, published settings", PUBLISHED_THROUGH, train_published_backprop, HOURS),
     _row("published-through-eprop", "backpropagation through training, e-prop inside, published settings",
