@@ -16,10 +16,9 @@ from playwright.sync_api import sync_playwright
 
 from benchmarks import table
 from benchmarks.sine import POINTS, operations
-from cmlcore import explore
 from cmlcore.data.sine import WIDTHS, sine_task
 from cmlcore.estimators.contrastive import contrastive
-from cmlcore.explore.program import export
+from cmlcore.explore.program import RUNTIME, export
 from cmlcore.models.mlp import init_mlp
 from cmlcore.press.notebooks import ROOT
 from cmlcore.runs.experiment import device_in_words
@@ -66,7 +65,8 @@ PROGRAM = """([program, size, width]) => {
 
 def against_the_floor(page) -> dict:
     """Milliseconds a move, and the floor: operations at the rate of a plain product of the network's size."""
-    page.add_script_tag(path=explore.page.HERE / "program.js")
+    for script in RUNTIME:
+        page.add_script_tag(path=script)
     found = page.evaluate(PROGRAM, [program(), POINTS, WIDTHS[1]])
     count = operations(STEPS, STEPS)
     floor = 1e3 * count / found["rate"]

@@ -1,4 +1,4 @@
-/* Runs many exported programs in one process: node program_driver.js program.js cases.json > results.json.
+/* Runs many exported programs in one process: node program_driver.js cases.json script.js ... > results.json.
  * Numbers travel as base64 of their bytes, so that comparisons are exact. In a page, call `answer` directly. */
 function answer(CMLProgram, cases) {
   const bytes = (data) => { let s = ""; new Uint8Array(data.buffer).forEach((b) => (s += String.fromCharCode(b))); return btoa(s); };
@@ -14,7 +14,7 @@ function answer(CMLProgram, cases) {
 }
 
 if (typeof process !== "undefined" && process.argv[2]) {
-  const fs = require("fs");
-  const cases = JSON.parse(fs.readFileSync(process.argv[3], "utf8"));
-  process.stdout.write(JSON.stringify(answer(require(process.argv[2]), cases)));
+  const [file, ...scripts] = process.argv.slice(2), cases = JSON.parse(require("fs").readFileSync(file, "utf8"));
+  scripts.forEach((script) => require(script));
+  process.stdout.write(JSON.stringify(answer(CMLProgram, cases)));
 }

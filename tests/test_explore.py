@@ -36,6 +36,7 @@ from cmlcore.explore import (
     picture,
     say,
 )
+from cmlcore.explore.program import RUNTIME
 
 XS = np.linspace(-2, 3, 31)
 RULES = ["one-sided", "symmetric"]
@@ -404,7 +405,9 @@ def test_another_versions_payload_is_refused():
 
 
 def test_static_files_are_there():
-    assert [Path(file).name for file in explore.static_files()] == ["page.css", "program.js", "handle.js", "page.js"]
+    assert [Path(file).name for file in explore.static_files()] == ["page.css", *(file.name for file in RUNTIME), "handle.js", "page.js"]
+    assert all(file.exists() for file in explore.static_files())
+    assert set(RUNTIME) == set(RUNTIME[0].parent.glob("*.js"))
 
 
 def test_a_handle_moves_two_sliders_and_nothing_else():

@@ -87,7 +87,7 @@ def write(folder, explorables, policy=""):
     shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", folder)
     head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>Explorables</title><link rel='stylesheet' href='page.css'>"
     theme = "<style>:root{color-scheme:light}[data-theme=dark]{color-scheme:dark}body{margin:8px;background:Canvas;color:CanvasText}</style>"
-    scripts = "<script defer src='program.js'></script><script defer src='handle.js'></script><script defer src='page.js'></script>"
+    scripts = "".join(f"<script defer src='{file.name}'></script>" for file in explore.static_files() if file.suffix == ".js")
     space = "<div style='height:3000px'></div>"
     body = space.join(explore.render_html(json.loads(json.dumps(one.payload()))) for one in explorables)
     (folder / "index.html").write_text(f"<!doctype html><html lang='en'>{head}{policy}{theme}{scripts}<main>{body}</main></html>", encoding="utf-8")

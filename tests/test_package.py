@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 import cmlcore
+from cmlcore.explore.program import RUNTIME
 from cmlcore.runs import catalog, receipts
 
 ROOT = Path(__file__).parents[1]
@@ -117,7 +118,7 @@ def test_the_wheel_alone_runs_the_first_lines_and_says_what_else_needs_an_extra(
         assert found.returncode == 0, found.stderr
     assert "installed without its receipts" in alone("from cmlcore.runs import receipts; receipts.read('sine-scratch')").stderr
     names = zipfile.ZipFile(wheel).namelist()
-    assert "cmlcore/py.typed" in names and "cmlcore/explore/program.js" in names
+    assert "cmlcore/py.typed" in names and {f"cmlcore/explore/program/{file.name}" for file in RUNTIME} <= set(names)
     assert not [name for name in names if "receipts/" in name or name.startswith(("tests", "book", "benchmarks"))]
 
 

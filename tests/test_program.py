@@ -21,13 +21,13 @@ from jax import lax
 from precision import precision
 from program_cases import CASES, REFERENCE_IN_DOUBLE, shown, sine
 
-import cmlcore
 from cmlcore.bilevel import Problem, Task
 from cmlcore.estimators.contrastive import contrastive
-from cmlcore.explore.program import DTYPES, PRIMITIVES, RENAMED, Unsupported, export
+from cmlcore.explore.program import RUNTIME, Unsupported, export
+from cmlcore.explore.program.building import DTYPES
+from cmlcore.explore.program.primitives import PRIMITIVES, RENAMED
 from cmlcore.solve import gradient_descent, optimizer
 
-RUNTIME = Path(cmlcore.__path__[0]) / "explore" / "program.js"
 DRIVER = Path(__file__).with_name("program_driver.js")
 NODE, CHROMIUM = shutil.which("node"), shutil.which("chromium")
 
@@ -41,7 +41,7 @@ def javascript(folder: Path, cases: list) -> list:
         (folder / "cases.json").write_text(json.dumps(cases))
         return json.loads(
             subprocess.run(
-                [NODE, DRIVER, RUNTIME, folder / "cases.json"], check=True, capture_output=True, text=True
+                [NODE, DRIVER, folder / "cases.json", *RUNTIME], check=True, capture_output=True, text=True
             ).stdout
         )
     if CHROMIUM:
@@ -50,25 +50,25 @@ def javascript(folder: Path, cases: list) -> list:
         pytest.fail(
             "neither node nor chromium is here, and in CI the page's runtime must be tested: apt-get install nodejs"
         )
-    pytest.skip("needs node or chromium to run program.js")
+    pytest.skip("needs node or chromium to run the page's scripts")
 
 
 def need(tool, package: str):
     """Skip where a tool is missing, but never in CI."""
     if not tool and os.environ.get("CI"):
-        pytest.fail(f"in CI program.js must be run: apt-get install {package}")
+        pytest.fail(f"in CI the page's scripts must be run: apt-get install {package}")
     if not tool:
-        pytest.skip(f"needs {package} to run program.js")
+        pytest.skip(f"needs {package} to run the page's scripts")
 
 
 def in_a_page(folder: Path, script: str):
-    """What `script` (an expression, perhaps a promise) gives in a page opened from a file that loads both scripts."""
+    """What `script` (an expression, perhaps a promise) gives in a page opened from a file that loads all scripts."""
     from playwright.sync_api import sync_playwright
 
     page_file = folder / "page.html"
     page_file.write_text(
         "<!doctype html><meta charset=utf-8>"
-        + "".join(f"<script src='{p.as_uri()}'></script>" for p in (RUNTIME, DRIVER))
+        + "".join(f"<script src='{p.as_uri()}'></script>" for p in (*RUNTIME, DRIVER))
     )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -323,7 +323,9 @@ def test_a_meta_gradient_takes_less_than_a_frame(tmp_path):
     program = export(fn, beta=0.1, rate=0.01)
     (tmp_path / "program.json").write_text(json.dumps(program))
     script = """
-      const run = require(process.argv[1]).compile(require(process.argv[2]));
+      const [program, ...scripts] = process.argv.slice(1);
+      scripts.forEach((script) => require(script));
+      const run = CMLProgram.compile(require(program));
       const times = Array.from({ length: 101 }, (_, i) => {
         const start = process.cpuUsage();
         run({ beta: 0.1 + i / 1e4, rate: 0.01 });
@@ -332,13 +334,13 @@ def test_a_meta_gradient_takes_less_than_a_frame(tmp_path):
       });
       console.log(times.sort((a, b) => a - b)[50]);
     """
-    command = [NODE, "-e", script, RUNTIME, tmp_path / "program.json"]
+    command = [NODE, "-e", script, tmp_path / "program.json", *RUNTIME]
     assert float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) < 16
 
 
 @pytest.mark.browser
 def test_it_runs_in_a_page_and_in_its_worker_from_a_file(tmp_path):
-    """One program by a plain script and by a Worker made from `CMLProgram.source`: the same bytes as from node."""
+    """One program by plain scripts and by a Worker made from `CMLProgram.source`: the same bytes as from node."""
     need(CHROMIUM, "chromium")
     setting = {"beta": 0.8, "rate": 0.01}
     cases = [{"program": export(CASES["sine, adam, relu"].fn, **setting), "inputs": [setting]}]

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from cmlcore.explore import picture
+from cmlcore.explore.program import RUNTIME
 from cmlcore.explore.touch import Turns
 
 HERE = Path(__file__).parent
@@ -13,7 +14,7 @@ _FEW = 11  # rows of a table of 1-d outputs
 
 def static_files() -> list:
     """The files that a page with explorables loads once, in this order."""
-    return [path for name in ("page.css", "program.js", "handle.js", "page.js") if (path := HERE / name).exists()]
+    return [HERE / "page.css", *RUNTIME, HERE / "handle.js", HERE / "page.js"]
 
 
 def payload(explorable) -> dict:

@@ -1,0 +1,51 @@
+"""Loops and branches: operations with functions of their own, which `read` (that of reading.py) makes of their jaxprs."""
+
+from cmlcore.explore.program.building import Body, opened
+
+
+def _known(operands):
+    """Operands that are constants are built into the function; the others stay its inputs."""
+    return [x if x < 0 else None for x in operands], [x for x in operands if x >= 0]
+
+
+def _scan(body: Body, eqn, operands, types, read) -> list[int]:
+    params = eqn.params
+    jaxpr, _ = opened(params["jaxpr"])
+    # Ranks tell constants, carry and slices apart whatever this version of jax calls its parameters.
+    slices = sum(len(a.aval.shape) > len(v.aval.shape) for a, v in zip(eqn.invars, jaxpr.invars, strict=True))
+    stacked = sum(len(a.aval.shape) > len(v.aval.shape) for a, v in zip(eqn.outvars, jaxpr.outvars, strict=True))
+    carry = len(types) - stacked
+    consts = len(operands) - slices - carry
+    known, kept = _known(operands[:consts])
+    function = read(params["jaxpr"], known + [None] * (carry + slices), body.constants)
+    settings = {
+        "consts": len(kept),
+        "carry": carry,
+        "length": int(params["length"]),
+        "reverse": bool(params["reverse"]),
+    }
+    return body.emit("scan", kept + operands[consts:], types, settings, [function])
+
+
+def _while(body: Body, eqn, operands, types, read) -> list[int]:
+    params = eqn.params
+    first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
+    carry = operands[second:]
+    cond_known, cond_kept = _known(operands[:first])
+    body_known, body_kept = _known(operands[first:second])
+    functions = [
+        read(params["cond_jaxpr"], cond_known + [None] * len(carry), body.constants),
+        read(params["body_jaxpr"], body_known + [None] * len(carry), body.constants),
+    ]
+    settings = {"consts": [len(cond_kept), len(body_kept)]}
+    return body.emit("while", cond_kept + body_kept + carry, types, settings, functions)
+
+
+def _cond(body: Body, eqn, operands, types, read) -> list[int]:
+    index, *rest = operands
+    known, kept = _known(rest)
+    functions = [read(branch, known, body.constants) for branch in eqn.params["branches"]]
+    return body.emit("cond", [index, *kept], types, {}, functions)
+
+
+CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
