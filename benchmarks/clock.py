@@ -75,7 +75,6 @@ def interleaved(cases: dict[str, Case], rounds: int = 15, seconds: float = 40.0,
 # --- What the machine can do ------------------------------------------------------------------------------------------
 
 
-
 def rates(on_gpu: bool) -> dict[str, float]:
     """Operations a second of a large product by precision, and `bandwidth`, bytes a second; the best of eleven runs each."""
     size = 8192 if on_gpu else 2048

@@ -123,10 +123,13 @@ def check_phases(estimate: Estimate) -> Estimate:
                 "was learned from the nudge. Lower the tolerance of `until` well below beta times the outer gradient, or raise beta."
             )
         if bool(jnp.any(ended.result == Result.CAPPED)):
-            warnings.warn(NotSettled(
-                f"the {told} phase ran out of steps: {int(jnp.max(ended.steps))} of them led from a gradient norm of "
-                f"{float(jnp.max(ended.start_norm)):.3g} to {float(jnp.max(ended.grad_norm)):.3g}. Allow more steps, or raise the tolerance."
-            ), stacklevel=3)
+            warnings.warn(
+                NotSettled(
+                    f"the {told} phase ran out of steps: {int(jnp.max(ended.steps))} of them led from a gradient norm of "
+                    f"{float(jnp.max(ended.start_norm)):.3g} to {float(jnp.max(ended.grad_norm)):.3g}. Allow more steps, or raise the tolerance."
+                ),
+                stacklevel=3,
+            )
     if not bool(trees.all_finite(estimate.grad)):
         raise Diverged("the meta-gradient is not finite although every phase ended finite: is beta 0, or theta or the query set not finite?")
     _compare_nudge(estimate.info)
@@ -139,19 +142,18 @@ def _compare_nudge(info: dict[str, Any]) -> None:
         return
     left, began = info["free"].grad_norm, info["nudged"].start_norm
     if bool(jnp.any(left > 0.5 * began)):
-        warnings.warn(NotSettled(
-            f"the nudge is lost in what the free phase left: its gradient norm is {float(jnp.max(left)):.3g}, and the nudged phase began at "
-            f"{float(jnp.max(began)):.3g}. Take more free steps, a larger beta, or `matched`, whose control cancels what is left."
-        ), stacklevel=4)
+        warnings.warn(
+            NotSettled(
+                f"the nudge is lost in what the free phase left: its gradient norm is {float(jnp.max(left)):.3g}, and the nudged phase began at "
+                f"{float(jnp.max(began)):.3g}. Take more free steps, a larger beta, or `matched`, whose control cancels what is left."
+            ),
+            stacklevel=4,
+        )
 
 
 def _advice(name: str) -> str:
     if name == "nudged_negative":
-        return (
-            "L_in - beta L_out may have no minimum: lower beta, or use `matched`, which never nudges negatively."
-        )
+        return "L_in - beta L_out may have no minimum: lower beta, or use `matched`, which never nudges negatively."
     if name == "linear":
         return "Lower the Neumann step below 2 / (largest curvature), or use cg."
-    return (
-        "Lower the inner learning rate (below 2 / (largest curvature) for gradient descent, decaying for Adam) or beta; or the data are not finite."
-    )
+    return "Lower the inner learning rate (below 2 / (largest curvature) for gradient descent, decaying for Adam) or beta; or the data are not finite."

@@ -134,9 +134,7 @@ def _higher(end, start):
     return end > start + 8 * jnp.finfo(end.dtype).eps * jnp.abs(start)
 
 
-def optimizer(
-    transform: optax.GradientTransformation, steps: int, *, keep_path: bool = False, unroll: int = 1
-) -> Repeated:
+def optimizer(transform: optax.GradientTransformation, steps: int, *, keep_path: bool = False, unroll: int = 1) -> Repeated:
     """`steps` updates with any optax transformation on the full task. Fresh optimizer state for every phase.
 
     Line searches, L-BFGS, Polyak steps and whatever else asks for the value or the function get them; of `optax.contrib.schedule_free` the

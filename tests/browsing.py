@@ -32,8 +32,14 @@ def _stored(chapter, payload):
         for knob in figure["knobs"]
     ]
     return SimpleNamespace(
-        chapter=chapter, name=payload["name"], title=payload["title"], knobs=knobs, sentence=payload["sentence"],
-        say=figure["say"], whole=figure["whole"], kind=figure["source"]["kind"],
+        chapter=chapter,
+        name=payload["name"],
+        title=payload["title"],
+        knobs=knobs,
+        sentence=payload["sentence"],
+        say=figure["say"],
+        whole=figure["whole"],
+        kind=figure["source"]["kind"],
     )
 
 

@@ -93,7 +93,12 @@ def main() -> int:
         print(f"Making an environment with the {end} versions ...", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             python = make(Path(folder) / end, ENDS[end], chosen.python)
-            print(subprocess.run([python, "-c", "import jax, sys; print('Python', sys.version.split()[0], 'JAX', jax.__version__)"], capture_output=True, text=True).stdout, end="")
+            print(
+                subprocess.run(
+                    [python, "-c", "import jax, sys; print('Python', sys.version.split()[0], 'JAX', jax.__version__)"], capture_output=True, text=True
+                ).stdout,
+                end="",
+            )
             for notebook in notebooks:
                 start = time.perf_counter()
                 wrong = run(python, notebook, Path(folder))

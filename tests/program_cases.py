@@ -102,9 +102,7 @@ DOUBLE = {"float32": np.float64, "int32": np.int64}
 def cast(setting, dtypes):
     """The arrays in other dtypes; Python's own numbers, which JAX takes as they come, as they are."""
     return {
-        name: value.astype(dtypes.get(str(value.dtype), value.dtype))
-        if isinstance(value, np.ndarray | np.generic)
-        else value
+        name: value.astype(dtypes.get(str(value.dtype), value.dtype)) if isinstance(value, np.ndarray | np.generic) else value
         for name, value in setting.items()
     }
 
@@ -221,9 +219,7 @@ case(
     {"x": SPECIAL},
     double=rounded64,
 )
-POLES = np.array(
-    [0.0, -0.0, -1.0, -2.0, -7.0, -1e10, np.inf, -np.inf, np.nan, 1.0, 2.0, -0.5, -1.5, 0.49, 40.3, 171.5, 1e10]
-)
+POLES = np.array([0.0, -0.0, -1.0, -2.0, -7.0, -1e10, np.inf, -np.inf, np.nan, 1.0, 2.0, -0.5, -1.5, 0.49, 40.3, 171.5, 1e10])
 case(
     "gamma functions at their poles",
     approximated_at_zeros,
@@ -238,9 +234,7 @@ case(
     approximated,
     lambda x, y: {"erf": lax.erf(x), "erfc": lax.erfc(x), "erf_inv": lax.erf_inv(y)},
     {"x": TAILS, "y": EDGES},
-    double=partial(
-        within_ulp, 4000
-    ),  # JAX's erf_inv rounds y^2 first, which near 1 is all that counts; the page's is true
+    double=partial(within_ulp, 4000),  # JAX's erf_inv rounds y^2 first, which near 1 is all that counts; the page's is true
 )
 case(
     "unary of integers",
@@ -250,10 +244,7 @@ case(
     double=exactly,
 )
 
-BINARY = {
-    name: getattr(lax, name)
-    for name in ["add", "sub", "mul", "div", "rem", "max", "min", "pow", "atan2", "eq", "ne", "lt", "le", "gt", "ge"]
-}
+BINARY = {name: getattr(lax, name) for name in ["add", "sub", "mul", "div", "rem", "max", "min", "pow", "atan2", "eq", "ne", "lt", "le", "gt", "ge"]}
 WHOLE = {name: fn for name, fn in BINARY.items() if name not in ("pow", "atan2")}
 for a, b in [((3, 4), (3, 4)), ((3, 4), ()), ((), (2, 5)), ((), ())]:
     case(
@@ -412,9 +403,7 @@ CONVERT = [np.float32, np.int32, np.uint32, np.bool_, float, int]
 case(
     "convert",
     exactly,
-    lambda f, i, u, b: {
-        f"{n}{k}": v.astype(t) for n, v in (("f", f), ("i", i), ("u", u), ("b", b)) for k, t in enumerate(CONVERT)
-    },
+    lambda f, i, u, b: {f"{n}{k}": v.astype(t) for n, v in (("f", f), ("i", i), ("u", u), ("b", b)) for k, t in enumerate(CONVERT)},
     {"f": floats(9) * 3, "i": integers(9), "u": integers(9, low=0, dtype=np.uint32), "b": integers(9) > 3},
     double=exactly,
 )
@@ -750,9 +739,7 @@ def newer(name, meaning, multiple=False):
     primitive.multiple_results = multiple
     primitive.def_impl(meaning)
     primitive.def_abstract_eval(
-        lambda *avals, **params: jax.tree.map(
-            lambda out: jax.core.ShapedArray(out.shape, out.dtype), jax.eval_shape(partial(meaning, **params), *avals)
-        )
+        lambda *avals, **params: jax.tree.map(lambda out: jax.core.ShapedArray(out.shape, out.dtype), jax.eval_shape(partial(meaning, **params), *avals))
     )
     mlir.register_lowering(primitive, mlir.lower_fun(meaning, multiple_results=multiple))
     return primitive.bind
@@ -777,10 +764,7 @@ case(
         "three": newer("add", jnp.add)(x[:, None, :], column[:, :, None]),
         "scanned": lax.scan(lambda c, r: (NEWER["mul"](c, r[:, None]), c), x, jnp.stack([column[:, 0], x[:, 0]]))[0],
     },
-    *(
-        {"x": floats(5, 7, low=0.2), "row": floats(1, 7), "column": floats(5, 1, low=0.3), "one": floats(1, 1, low=0.3)}
-        for _ in range(2)
-    ),
+    *({"x": floats(5, 7, low=0.2), "row": floats(1, 7), "column": floats(5, 1, low=0.3), "one": floats(1, 1, low=0.3)} for _ in range(2)),
 )
 stack = newer("stack", lambda *xs, axis: jnp.stack(xs, axis))
 unstack = newer("unstack", lambda x, axis: tuple(jnp.moveaxis(x, axis, 0)), multiple=True)
@@ -824,9 +808,7 @@ case(
 
 def fibonacci(a, b):
     """A scan whose carries change places, with stacked results and nothing scanned."""
-    (last, _), path = lax.scan(
-        lambda c, _: ((c[1], c[0] + c[1]), {"sum": c[0] + c[1], "old": c[0], "one": 1.0}), (a, b), length=6
-    )
+    (last, _), path = lax.scan(lambda c, _: ((c[1], c[0] + c[1]), {"sum": c[0] + c[1], "old": c[0], "one": 1.0}), (a, b), length=6)
     rows = lax.scan(lambda c, _: (c + 1, jnp.full((2, 3), c)), a, length=4)[1]  # each row one number
     return {"last": last, "path": path, "rows": rows}
 
@@ -846,15 +828,11 @@ case(
     {"x": floats(6, 3), "w": floats(3, 3)},
     double=summed64,
 )
-case(
-    "scan of nothing", exactly, lambda x: {"c": lax.scan(lambda c, _: (c + 1, None), x, length=0)[0]}, {"x": floats(3)}
-)
+case("scan of nothing", exactly, lambda x: {"c": lax.scan(lambda c, _: (c + 1, None), x, length=0)[0]}, {"x": floats(3)})
 case(
     "scan in a scan",
     summed,
-    lambda x, w: {
-        "y": lax.scan(lambda c, r: (lax.scan(lambda d, s: (jnp.sin(d * w + s), None), c, r)[0], c), x[0, 0], x)[1]
-    },
+    lambda x, w: {"y": lax.scan(lambda c, r: (lax.scan(lambda d, s: (jnp.sin(d * w + s), None), c, r)[0], c), x[0, 0], x)[1]},
     {"x": floats(4, 3, 2), "w": np.float32(1.3)},
 )
 case(
@@ -866,9 +844,7 @@ case(
 case(
     "gradient through checkpoints",
     summed,
-    lambda x, w: jax.grad(
-        lambda w: jnp.sum(lax.scan(jax.checkpoint(lambda c, r: (jnp.tanh(w @ c + r), None)), x[0], x)[0])
-    )(w),
+    lambda x, w: jax.grad(lambda w: jnp.sum(lax.scan(jax.checkpoint(lambda c, r: (jnp.tanh(w @ c + r), None)), x[0], x)[0]))(w),
     {"x": floats(6, 3), "w": floats(3, 3)},
 )
 case(
@@ -898,11 +874,9 @@ case(
 case(
     "batched while",
     summed,
-    lambda x, limit: jax.vmap(
-        lambda v: lax.while_loop(
-            lambda c: c[0] < limit, lambda c: (c[0] * 1.5, c[1] + 1, jnp.full(2, limit)), (v, 0, v * jnp.ones(2))
-        )
-    )(x),
+    lambda x, limit: jax.vmap(lambda v: lax.while_loop(lambda c: c[0] < limit, lambda c: (c[0] * 1.5, c[1] + 1, jnp.full(2, limit)), (v, 0, v * jnp.ones(2))))(
+        x
+    ),
     {"x": floats(5, low=0.1), "limit": 7.0},
     {"x": floats(5, low=0.1), "limit": 90.0},
 )
@@ -1051,9 +1025,7 @@ for rule in (contrastive, symmetric, three_point, matched):
     )
 on_quadratic(
     "run until",
-    lambda beta, tolerance: contrastive(
-        until(optax.sgd(0.1), tolerance, 99), until(optax.sgd(0.05), tolerance, 99), beta
-    ),
+    lambda beta, tolerance: contrastive(until(optax.sgd(0.1), tolerance, 99), until(optax.sgd(0.05), tolerance, 99), beta),
     {"beta": 0.3, "tolerance": 0.2},
     {"beta": 0.2, "tolerance": 0.06},
 )
@@ -1095,9 +1067,7 @@ for name, make in OPTIMIZERS.items():
 
 def along_a_path(theta, beta, step):
     """The free path kept, then read at a traced step, over a grid of nudges."""
-    path = gradient_descent(0.2, 20, keep_path=True)(
-        lambda phi, _: QUADRATIC.inner(phi, theta, None), jnp.zeros(4), Task()
-    ).path
+    path = gradient_descent(0.2, 20, keep_path=True)(lambda phi, _: QUADRATIC.inner(phi, theta, None), jnp.zeros(4), Task()).path
     nudges = beta * jnp.array([0.5, 1.0, 2.0])
 
     def rule(nudge):

@@ -72,9 +72,7 @@ def test_what_a_page_loads_exists(pages):
         (page.path.name, load)
         for page in pages.values()
         for load in page.loads
-        if not is_remote(load)
-        and not load.startswith("data:")
-        and not (page.path.parent / unquote(urlsplit(load).path)).exists()
+        if not is_remote(load) and not load.startswith("data:") and not (page.path.parent / unquote(urlsplit(load).path)).exists()
     ]
     assert missing == []
 
@@ -175,7 +173,9 @@ def listed_letters() -> tuple[set[str], list[tuple[str, str, str]]]:
     everywhere, _, local = (ROOT / "book" / "notation.md").read_text().partition("(local-symbols)=")
     table, _, habits = local.partition("## Habits")
     rows = re.findall(r"^\| (\$.+?\$) \| (.+?) \| (.+) \|$", table, re.M)
-    return letters(everywhere + habits.partition("\n\n")[2].partition("\n\n")[0]), [(those, name, what) for those, names, what in rows for name in re.findall(r"\{doc\}`([\w-]+)`", names)]
+    return letters(everywhere + habits.partition("\n\n")[2].partition("\n\n")[0]), [
+        (those, name, what) for those, names, what in rows for name in re.findall(r"\{doc\}`([\w-]+)`", names)
+    ]
 
 
 def chapter_text(path: Path) -> str:

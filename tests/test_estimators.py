@@ -163,9 +163,10 @@ def test_reference_table_of_steps(steps):
     fixed |= {"truncated": truncated(solver, 10), "unrolled": unrolled(solver)}
     exact = exact_gradient(theta, task)
     phi = solver(free(quadratic, theta), jnp.zeros(20), task).phi
-    delta, at = jnp.linalg.norm(phi - minimizer(theta, task)), jax.jit(
-        lambda theta: {name: trees.relative_error(e(quadratic, theta, task).grad, exact) for name, e in fixed.items()}
-    )(theta)
+    delta, at = (
+        jnp.linalg.norm(phi - minimizer(theta, task)),
+        jax.jit(lambda theta: {name: trees.relative_error(e(quadratic, theta, task).grad, exact) for name, e in fixed.items()})(theta),
+    )
     (one, beta), (both, _) = (best_beta(rule, solver, theta, task) for rule in (contrastive, symmetric))
     found = (delta, one, both, at["rule"], at["dense"], at["neumann"], at["truncated"], at["unrolled"], at["identity"])
     row = STEPS_TABLE[steps]

@@ -99,7 +99,14 @@ def test_a_cell_without_an_answer_is_refused():
 
 @pytest.mark.parametrize(
     "printed, expected",
-    [("Not answered yet.\n", (0, 0)), ("", (0, 0)), ("right\n", (1, 1)), ("a right\nb not yet\n", (1, 2)), ("not yet: nearly right\n", (0, 1)), ("first-order 0.99\nright\n", (1, 1))],
+    [
+        ("Not answered yet.\n", (0, 0)),
+        ("", (0, 0)),
+        ("right\n", (1, 1)),
+        ("a right\nb not yet\n", (1, 2)),
+        ("not yet: nearly right\n", (0, 1)),
+        ("first-order 0.99\nright\n", (1, 1)),
+    ],
 )
 def test_what_a_check_says(printed, expected):
     assert verdict(printed) == expected
@@ -107,7 +114,9 @@ def test_what_a_check_says(printed, expected):
 
 def test_a_long_cell_is_parted_at_its_dropdowns():
     text = "Words.\n\n:::{dropdown} Hint\nThink.\n:::\n\n:::{dropdown} Solution\n```python\nmy_a = 1\n```\n:::\n\n### Core: next (5 minutes)\n\nMore."
-    before = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("## Exercises\n\n### Warm-up: one (5 minutes)", id="a"), nbformat.v4.new_markdown_cell(text, id="b")])
+    before = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_markdown_cell("## Exercises\n\n### Warm-up: one (5 minutes)", id="a"), nbformat.v4.new_markdown_cell(text, id="b")]
+    )
     after = parted(before)
     assert [cell.metadata.get("tags") for cell in after.cells] == [None, None, [HINT], [SOLUTION], None]
     assert "\n\n".join(cell.source for cell in after.cells[1:]) == text

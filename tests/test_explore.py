@@ -265,8 +265,19 @@ EVERYTHING = dict(
     knobs=[Knob("beta", "β < 2", 0.1, 1, 0.5, points=4), Knob("count", "n", 1, 3, 2, points=3, whole=True)],
     draw=Drawing(
         [
-            Panel([Band("xs", "ys", "more", label="s.e.m."), Line("xs", "ys", dash=True), Dots("xs", "more"), Marker("count", "one"),
-                   Rule(x=1.5), Rule(y="two"), Arrow(0, "one", 2, "two"), Text(1, 1, "{beta:.1f} & {count}")], x=Axis("x", unit="s")),
+            Panel(
+                [
+                    Band("xs", "ys", "more", label="s.e.m."),
+                    Line("xs", "ys", dash=True),
+                    Dots("xs", "more"),
+                    Marker("count", "one"),
+                    Rule(x=1.5),
+                    Rule(y="two"),
+                    Arrow(0, "one", 2, "two"),
+                    Text(1, 1, "{beta:.1f} & {count}"),
+                ],
+                x=Axis("x", unit="s"),
+            ),
             Panel([Bars("xs", "more")], y=Axis("height", log=True, range=(0.1, 10)), title="Bars & more"),
             Panel([Image("image", 0, 12, scale="both")], title="Image"),
         ]

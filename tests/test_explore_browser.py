@@ -47,8 +47,12 @@ LIGHT = Explorable(
     knobs=[Knob("beta", "nudge β", 1e-3, 10, 0.1, log=True, points=65), Knob("theta", "θ", -1, 1, 0, points=21, unit="units")],
     draw=Drawing(
         [
-            Panel([Line(XS, "free", label="free"), Line(XS, "nudged", label="nudged", color="orange"), Marker("at", "low")],
-                  x=Axis("φ"), y=Axis("loss", range=(0, 20)), title="Bowls"),
+            Panel(
+                [Line(XS, "free", label="free"), Line(XS, "nudged", label="nudged", color="orange"), Marker("at", "low")],
+                x=Axis("φ"),
+                y=Axis("loss", range=(0, 20)),
+                title="Bowls",
+            ),
             Panel([Band(XS, "free", "nudged"), Rule(x="at"), Arrow("theta", 3, "at", 3), Text("at", 10, "{at:.2f}")], x=Axis("φ"), y=Axis("loss")),
         ]
     ),
@@ -67,7 +71,11 @@ STORED = Explorable(
     name="stored",
     title="A stored grid",
     compute=pictures,
-    knobs=[Knob("size", "size", 0.1, 1, 0.5, points=7), Choice("rule", "rule", ["one-sided", "symmetric"]), Knob("shift", "shift", 0, 3, 1, points=4, whole=True)],
+    knobs=[
+        Knob("size", "size", 0.1, 1, 0.5, points=7),
+        Choice("rule", "rule", ["one-sided", "symmetric"]),
+        Knob("shift", "shift", 0, 3, 1, points=4, whole=True),
+    ],
     draw=Drawing([Panel([Image("image", -1, 1)]), Panel([Bars(np.arange(1, 5), "score")], x=Axis("k"), y=Axis("score", range=(0, 5)))]),
     say="The {rule} rule reaches {best:.3g}.",
     source=grid(),
@@ -367,14 +375,29 @@ ANGLES = np.linspace(0.1, 3, 30)
 KINDS = Explorable(
     name="kinds",
     title="Every kind of mark",
-    compute=lambda size: {"wave": size * jnp.sin(ANGLES), "low": -jnp.exp(-ANGLES) * size, "picture": size * jnp.outer(ANGLES[:3], ANGLES[:4]) / 3, "fall": size * jnp.exp(-ANGLES)},
+    compute=lambda size: {
+        "wave": size * jnp.sin(ANGLES),
+        "low": -jnp.exp(-ANGLES) * size,
+        "picture": size * jnp.outer(ANGLES[:3], ANGLES[:4]) / 3,
+        "fall": size * jnp.exp(-ANGLES),
+    },
     knobs=[Knob("size", "size", 0.2, 1, 0.8, points=9)],
-    draw=Drawing([
-        Panel([Line(ANGLES, "wave"), Dots(ANGLES[::7], np.cos(ANGLES[::7])), Band(ANGLES, "low", "wave"), Marker(2.0, "size")], x=Axis("angle", range=(0, 3)), y=Axis("height", range=(-1, 1))),
-        Panel([Bars(np.arange(1, 5), np.array([0.5, -0.3, 0.8, 0.2]))], x=Axis("k", range=(0, 5)), y=Axis("score", range=(-1, 1))),
-        Panel([Image("picture", -1, 1)]),
-        Panel([Line(ANGLES, "fall"), Dots(ANGLES[::9], np.exp(-ANGLES[::9]))], x=Axis("angle", range=(0.1, 10), log=True), y=Axis("fall", range=(0.01, 1), log=True)),
-    ]),
+    draw=Drawing(
+        [
+            Panel(
+                [Line(ANGLES, "wave"), Dots(ANGLES[::7], np.cos(ANGLES[::7])), Band(ANGLES, "low", "wave"), Marker(2.0, "size")],
+                x=Axis("angle", range=(0, 3)),
+                y=Axis("height", range=(-1, 1)),
+            ),
+            Panel([Bars(np.arange(1, 5), np.array([0.5, -0.3, 0.8, 0.2]))], x=Axis("k", range=(0, 5)), y=Axis("score", range=(-1, 1))),
+            Panel([Image("picture", -1, 1)]),
+            Panel(
+                [Line(ANGLES, "fall"), Dots(ANGLES[::9], np.exp(-ANGLES[::9]))],
+                x=Axis("angle", range=(0.1, 10), log=True),
+                y=Axis("fall", range=(0.01, 1), log=True),
+            ),
+        ]
+    ),
     say="The size is {size:.1f}.",
 )
 PLACES = """(plot) => {

@@ -26,7 +26,9 @@ def test_both_networks_of_an_order_have_the_same_settings():
     assert lives["hippo-two-blocked"] == lives["hippo-one-blocked"] and lives["hippo-two-interleaved"] == lives["hippo-one-interleaved"]
 
 
-@pytest.mark.parametrize("interleaved, night, second", [(0, 0, [0, 0, 0, 0]), (0, 3, [0, 0, 0, 0]), (0, 4, [1, 1, 1, 1]), (1, 0, [0, 1, 0, 1]), (1, 7, [0, 1, 0, 1])])
+@pytest.mark.parametrize(
+    "interleaved, night, second", [(0, 0, [0, 0, 0, 0]), (0, 3, [0, 0, 0, 0]), (0, 4, [1, 1, 1, 1]), (1, 0, [0, 1, 0, 1]), (1, 7, [0, 1, 0, 1])]
+)
 def test_a_night_replays_the_waves_of_its_world(interleaved, night, second):
     key = jax.random.key(1)
     upright = runs._tonight(LIFE._replace(outer_steps=100), key, 0)

@@ -93,10 +93,7 @@ def test_nudged_increments_are_the_gradients_of_backprop_read_backwards(x64):
     problem, synapses, task = example()
     at_rest = rest(problem, synapses, task).phi
     backwards = backprop_by_step(problem, synapses, task, at_rest, RATE, 12)
-    off = [
-        trees.relative_error(nudged_by_step(problem, synapses, task, at_rest, RATE, 12, beta), backwards)
-        for beta in (1e-3, 1e-4, 1e-5)
-    ]
+    off = [trees.relative_error(nudged_by_step(problem, synapses, task, at_rest, RATE, 12, beta), backwards) for beta in (1e-3, 1e-4, 1e-5)]
     assert off[-1] < 1e-4 and 5 < off[0] / off[1] < 20 and 5 < off[1] / off[2] < 20  # the error is O(beta)
     steps = [float(trees.norm(jax.tree.map(lambda g: g[t], backwards))) for t in (0, 5, 11)]
     assert steps[0] > steps[1] > steps[2] > 0

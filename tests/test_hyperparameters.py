@@ -109,9 +109,7 @@ def gradients(convex):
         return {name: jax.device_get(meta_gradient(e, *convex).grad) for name, e in estimators.items()}
 
 
-@pytest.mark.parametrize(
-    "name, bound", [("cg", 1e-9), ("neumann", 1e-9), ("unrolled", 1e-9), ("one-sided", 1e-4), ("matched", 1e-4), ("symmetric", 1e-5)]
-)
+@pytest.mark.parametrize("name, bound", [("cg", 1e-9), ("neumann", 1e-9), ("unrolled", 1e-9), ("one-sided", 1e-4), ("matched", 1e-4), ("symmetric", 1e-5)])
 def test_all_methods_agree_where_inner_learning_has_settled(gradients, name, bound):
     assert float(trees.relative_error(gradients[name], gradients["dense"])) < bound
 

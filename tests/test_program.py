@@ -39,17 +39,11 @@ def javascript(folder: Path, cases: list) -> list:
     """What `program_driver.js` answers, from node or from a page; skips where there is neither, but never in CI."""
     if NODE:
         (folder / "cases.json").write_text(json.dumps(cases))
-        return json.loads(
-            subprocess.run(
-                [NODE, DRIVER, folder / "cases.json", *RUNTIME], check=True, capture_output=True, text=True
-            ).stdout
-        )
+        return json.loads(subprocess.run([NODE, DRIVER, folder / "cases.json", *RUNTIME], check=True, capture_output=True, text=True).stdout)
     if CHROMIUM:
         return in_a_page(folder, f"answer(CMLProgram, {json.dumps(cases)})")
     if os.environ.get("CI"):
-        pytest.fail(
-            "neither node nor chromium is here, and in CI the page's runtime must be tested: apt-get install nodejs"
-        )
+        pytest.fail("neither node nor chromium is here, and in CI the page's runtime must be tested: apt-get install nodejs")
     pytest.skip("needs node or chromium to run the page's scripts")
 
 
@@ -66,14 +60,9 @@ def in_a_page(folder: Path, script: str):
     from playwright.sync_api import sync_playwright
 
     page_file = folder / "page.html"
-    page_file.write_text(
-        "<!doctype html><meta charset=utf-8>"
-        + "".join(f"<script src='{p.as_uri()}'></script>" for p in (*RUNTIME, DRIVER))
-    )
+    page_file.write_text("<!doctype html><meta charset=utf-8>" + "".join(f"<script src='{p.as_uri()}'></script>" for p in (*RUNTIME, DRIVER)))
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
-        )
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"])
         page = browser.new_page()
         page.goto(page_file.as_uri())
         result = page.evaluate(script)
@@ -173,9 +162,7 @@ def test_an_unknown_primitive_is_named_with_the_line_that_used_it():
     def spectrum(x):
         return {"values": jnp.linalg.eigvalsh(x)}
 
-    with pytest.raises(
-        Unsupported, match=r"cannot compute `eigh` \(at test_program.py:\d+: return .*jnp.linalg.eigvalsh\(x\)"
-    ):
+    with pytest.raises(Unsupported, match=r"cannot compute `eigh` \(at test_program.py:\d+: return .*jnp.linalg.eigvalsh\(x\)"):
         export(spectrum, x=np.ones((4, 4), np.float32))
 
 
@@ -192,19 +179,13 @@ def test_the_line_is_found_inside_loops_too():
         y, _ = lax.scan(inner, x, length=3)
         return {"y": y}
 
-    with pytest.raises(
-        Unsupported, match=r"`reduce_precision` \(at test_program.py:\d+: narrow = lax.reduce_precision\(wide, 5, 10\)"
-    ):
+    with pytest.raises(Unsupported, match=r"`reduce_precision` \(at test_program.py:\d+: narrow = lax.reduce_precision\(wide, 5, 10\)"):
         export(looped, x=np.ones(4, np.float32))
 
 
-@pytest.mark.parametrize(
-    "draw", [lambda k, x: jax.random.normal(k, x.shape), lambda k, x: jax.random.permutation(k, x)]
-)
+@pytest.mark.parametrize("draw", [lambda k, x: jax.random.normal(k, x.shape), lambda k, x: jax.random.permutation(k, x)])
 def test_random_numbers_are_to_be_drawn_in_python(draw):
-    with pytest.raises(
-        Unsupported, match=r"(?s)random.*\(at test_program.py:\d+: .*Draw them in Python before exporting"
-    ):
+    with pytest.raises(Unsupported, match=r"(?s)random.*\(at test_program.py:\d+: .*Draw them in Python before exporting"):
         export(lambda x: {"y": draw(jax.random.key(0), x)}, x=np.ones(4, np.float32))
 
 
@@ -221,9 +202,7 @@ def test_an_unknown_dtype_is_refused():
 
 def test_a_constant_that_no_double_holds_is_refused(x64):
     largest = np.iinfo(np.int64).max
-    with pytest.raises(
-        Unsupported, match="int64 exactly up to 2.53, and a constant is 9223372036854775807. Use a smaller"
-    ):
+    with pytest.raises(Unsupported, match="int64 exactly up to 2.53, and a constant is 9223372036854775807. Use a smaller"):
         export(lambda n: {"y": jnp.minimum(n, largest)}, n=3)
     with pytest.raises(Unsupported, match="a constant is -9007199254740993"):
         export(lambda n: {"y": n + np.array([1, -(2**53) - 1])}, n=3)
@@ -301,9 +280,7 @@ def test_in_double_precision_the_page_has_the_digits_of_double_precision(x64, tm
         return shown(contrastive(gradient_descent(0.2, 60), gradient_descent(0.1, 40), beta)(problem, theta, Task()))
 
     setting = {"theta": theta, "beta": np.float64(1e-4)}
-    (answer,) = javascript(
-        tmp_path, [{"program": export(fn, **setting), "inputs": [{k: spelled(v) for k, v in setting.items()}]}]
-    )
+    (answer,) = javascript(tmp_path, [{"program": export(fn, **setting), "inputs": [{k: spelled(v) for k, v in setting.items()}]}])
     grad = np.frombuffer(base64.b64decode(answer[0]["grad"]["data"]))
     np.testing.assert_allclose(grad, package(fn, setting, double=True)["grad"], rtol=1e-9)
 

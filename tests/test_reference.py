@@ -17,9 +17,7 @@ SHAPELESS = ("explore", "runs.", "data.omniglot_builder")  # pictures, files and
 METHODS = {f"estimators.{name}" for name in ("contrastive", "imaginary", "implicit", "unroll", "first_order")}
 
 FROM = re.compile(r"\b(19|20)\d\d\b|\bthis book\b")
-SHAPE = re.compile(
-    r"\([\w, +*/-]*,\)|\(\w+(, [\w +*]+)+\)|->|\b(scalars?|trees?|shape\w*|axis|tuple|strings?|text|list|number\w*|path|image|SVG)\b", re.I
-)
+SHAPE = re.compile(r"\([\w, +*/-]*,\)|\(\w+(, [\w +*]+)+\)|->|\b(scalars?|trees?|shape\w*|axis|tuple|strings?|text|list|number\w*|path|image|SVG)\b", re.I)
 
 
 def entries():

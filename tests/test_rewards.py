@@ -202,7 +202,9 @@ def test_single_precision_loses_the_noise_s_scale():
     assert right == pytest.approx(50, rel=0.05) and abs(scale() - right) > 0.9 * right
 
 
-@pytest.mark.parametrize("make", [agents.lin_greedy, agents.lin_full_post, lambda: agents.neural_linear(lambda k: init_mlp(k, (2, 8, ARMS)), jax.nn.relu, optax.adam(0.01), 5, 16)])
+@pytest.mark.parametrize(
+    "make", [agents.lin_greedy, agents.lin_full_post, lambda: agents.neural_linear(lambda k: init_mlp(k, (2, 8, ARMS)), jax.nn.relu, optax.adam(0.01), 5, 16)]
+)
 def test_the_field_s_agents_play_whole_games(make):
     with jax.enable_x64(True):
         game, regret = bandit.play(make(), Wheel(jnp.float32(0.5)), KEY, 4, RULES)

@@ -300,7 +300,9 @@ def test_a_link_carries_the_settings(page, address, one, by_name):
     page.goto(f"{address}/book/{one.chapter}.html#" + "&".join(f"{prefix}{key}={value}" for key, value in wanted.items()))
     page.evaluate("window.MathJax?.startup?.promise")
     if by_name:  # else another figure, which has such a knob too, may come first
-        page.wait_for_function("name => { const top = document.getElementById('explorable-' + name).getBoundingClientRect().top; return top >= 0 && top < 300 }", arg=one.name)
+        page.wait_for_function(
+            "name => { const top = document.getElementById('explorable-' + name).getBoundingClientRect().top; return top >= 0 && top < 300 }", arg=one.name
+        )
     assert settle(page, one) == wanted
     assert sentence(page, one) == told(one, outputs(page, one), wanted)
 
@@ -350,7 +352,9 @@ def test_the_page_computes_under_a_policy_without_eval(browser, site, serve):
     )
     page, workers = browser.new_page(viewport=WIDE), []
     page.on("worker", lambda worker: workers.append(worker.url))
-    page.add_init_script("window.refused = []; addEventListener('securitypolicyviolation', e => refused.push(`${e.violatedDirective} ${e.blockedURI} ${e.sample}`))")
+    page.add_init_script(
+        "window.refused = []; addEventListener('securitypolicyviolation', e => refused.push(`${e.violatedDirective} ${e.blockedURI} ${e.sample}`))"
+    )
     arrive(page, serve(policy), f"book/{one.chapter}")
     press(page, one, one.knobs[0])
     settings = settle(page, one)

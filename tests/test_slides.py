@@ -43,7 +43,13 @@ def test_the_slides_of_a_chapter_take_the_minutes_of_its_plan(name):
 
 
 def test_steps_begin_where_they_fit():
-    made = [Slide("Bilevel", "title", ()), Slide("Your bet", "bet", ()), Slide("Play", "figure", ()), Slide("Maths", "equation", (), labels=("a-b",)), Slide("Three takeaways", "takeaways", ())]
+    made = [
+        Slide("Bilevel", "title", ()),
+        Slide("Your bet", "bet", ()),
+        Slide("Play", "figure", ()),
+        Slide("Maths", "equation", (), labels=("a-b",)),
+        Slide("Three takeaways", "takeaways", ()),
+    ]
     assert starts([Step(5, "the bet"), Step(9, "{eq}`a-b` on the board"), Step(1, "takeaways")], made) == [1, 3, 4]
     with pytest.raises(ValueError, match="only 1 slides"):
         starts([Step(1, "a"), Step(1, "b")], made[:1])
@@ -129,8 +135,12 @@ def test_everybody_can_read_a_deck(decks, browser, name, scheme, width):
     page.wait_for_function("window.Reveal && Reveal.isReady()")
     page.evaluate("window.MathJax?.startup?.promise.then(() => 0)")
     # All slides at once, each as it is when its turn comes.
-    page.add_style_tag(content=".reveal .slides, .reveal .slides section { display: block !important; position: static !important; visibility: visible !important; opacity: 1 !important; height: auto !important; transform: none !important; }")
-    page.evaluate("document.querySelectorAll('.slides section').forEach(e => { e.hidden = false; e.removeAttribute('aria-hidden') }); dispatchEvent(new Event('resize'))")
+    page.add_style_tag(
+        content=".reveal .slides, .reveal .slides section { display: block !important; position: static !important; visibility: visible !important; opacity: 1 !important; height: auto !important; transform: none !important; }"
+    )
+    page.evaluate(
+        "document.querySelectorAll('.slides section').forEach(e => { e.hidden = false; e.removeAttribute('aria-hidden') }); dispatchEvent(new Event('resize'))"
+    )
     thin_out(page)
     require_accessible(page, f"{name}, {scheme}, {width} px", {})
     page.close()

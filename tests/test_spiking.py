@@ -148,8 +148,8 @@ def test_two_neurons_and_one_recurrent_synapse_by_hand(x64):
     points = Points(jnp.array([[[1.0], [0.0]]]), jnp.array([[target]]))
     cell, psi = Cell(0.9, 0.8, threshold), triangle(0.3, threshold)
     psi_0, psi_1 = (0.3 * (1 - abs(u - threshold) / threshold) for u in (w_in, w_rec))
-    output = w_out / 2                                    # one spike of neuron 1 at the last of two steps
-    signal = 2 * (output - target) * w_out / 2            # dE/dz of that spike
+    output = w_out / 2  # one spike of neuron 1 at the last of two steps
+    signal = 2 * (output - target) * w_out / 2  # dE/dz of that spike
     _, by_eprop = eprop.eprop(cell, psi)(w, points)
     _, exact = eprop.bptt(cell, psi)(w, points)
     assert float(by_eprop.among[0, 1]) == pytest.approx(signal * psi_1) == pytest.approx(float(exact.among[0, 1]))

@@ -27,12 +27,25 @@ GAME = Explorable(
     title="A walk",
     compute=walk,
     knobs=[Turns("path", "your steps", NAMES, 4), Knob("size", "size", 0.25, 1, 0.5, points=4), Choice("rule", "rule", ("low", "high"))],
-    draw=Drawing([
-        Panel([Dots(*CORNERS), Marker("x", "height"), Touch(*CORNERS, "path", (0, 1, 2))], x=Axis("x", range=(-0.2, 1.2)), y=Axis("y", range=(-0.2, 1.2)), square=True),
-        Panel([Line(np.arange(2.0), np.arange(2.0)), Touch((0.0, 1.0), (0.0, 1.0), "size", (0.25, 1.0))], x=Axis("x", range=(0, 1)), y=Axis("y", range=(0, 1))),
-        Panel([Line(np.arange(1.0, 11), np.arange(1.0, 11)), Touch((2.0, 9.0), (3.0, 3.0), "rule", (0, 1))], x=Axis("x", range=(1, 10), log=True), y=Axis("y", range=(1, 10))),
-    ]),
-    say="{count:d} steps{if path != \"\"}: {path}{end}; {up:d} up; {x:.3g}.",
+    draw=Drawing(
+        [
+            Panel(
+                [Dots(*CORNERS), Marker("x", "height"), Touch(*CORNERS, "path", (0, 1, 2))],
+                x=Axis("x", range=(-0.2, 1.2)),
+                y=Axis("y", range=(-0.2, 1.2)),
+                square=True,
+            ),
+            Panel(
+                [Line(np.arange(2.0), np.arange(2.0)), Touch((0.0, 1.0), (0.0, 1.0), "size", (0.25, 1.0))], x=Axis("x", range=(0, 1)), y=Axis("y", range=(0, 1))
+            ),
+            Panel(
+                [Line(np.arange(1.0, 11), np.arange(1.0, 11)), Touch((2.0, 9.0), (3.0, 3.0), "rule", (0, 1))],
+                x=Axis("x", range=(1, 10), log=True),
+                y=Axis("y", range=(1, 10)),
+            ),
+        ]
+    ),
+    say='{count:d} steps{if path != ""}: {path}{end}; {up:d} up; {x:.3g}.',
 )
 
 
@@ -78,7 +91,9 @@ def _with(touch):
 
 def test_a_touch_draws_nothing():
     with_touch, without = GAME.payload()["pictures"][0], [mark for mark in GAME.draw.panels[0].marks if not isinstance(mark, Touch)]
-    bare = Explorable("walk", "w", walk, GAME.knobs, Drawing([Panel(without, x=Axis("x", range=(-0.2, 1.2)), y=Axis("y", range=(-0.2, 1.2)), square=True)]), "{count}")
+    bare = Explorable(
+        "walk", "w", walk, GAME.knobs, Drawing([Panel(without, x=Axis("x", range=(-0.2, 1.2)), y=Axis("y", range=(-0.2, 1.2)), square=True)]), "{count}"
+    )
     assert xml.canonicalize(with_touch) == xml.canonicalize(bare.payload()["pictures"][0])
 
 
@@ -88,7 +103,9 @@ def test_the_buttons_of_jupyter_write_the_record():
     assert isinstance(record, ipywidgets.Text) and [b.description for b in buttons.children] == [*NAMES, "Take back"]
     for k in (2, 1, 1, 0, 0, 2):  # two too many
         buttons.children[k].click()
-    assert record.value == "2110" and GAME.describe(path="2110") in "".join(w.value for w in widgets.children if isinstance(w, ipywidgets.HTML)).replace("&quot;", '"')
+    assert record.value == "2110" and GAME.describe(path="2110") in "".join(w.value for w in widgets.children if isinstance(w, ipywidgets.HTML)).replace(
+        "&quot;", '"'
+    )
     buttons.children[-1].click()
     assert record.value == "211"
 

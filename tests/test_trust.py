@@ -183,7 +183,9 @@ def test_dropout_is_a_key_that_the_draw_puts_into_the_task():
 def test_a_learned_rate_is_seen_by_who_goes_through_learning_and_refused_by_all_others():
     theta, task = golden()
     problem = Problem(
-        lambda phi, both, support: quadratic.inner(phi, both[0], support), lambda phi, both, query: quadratic.outer(phi, both[0], query), lambda both, support: jnp.zeros(1)
+        lambda phi, both, support: quadratic.inner(phi, both[0], support),
+        lambda phi, both, query: quadratic.outer(phi, both[0], query),
+        lambda both, support: jnp.zeros(1),
     )
     learner = of_theta(lambda both: gradient_descent(jnp.exp(both[1]), 5))
     both = (theta, jnp.log(0.2))
@@ -228,9 +230,7 @@ def test_another_nudge_start_or_task_compiles_nothing_again():
 LONG, SHORT = gradient_descent(0.085, 3000), gradient_descent(0.085, 30)
 
 
-@pytest.mark.parametrize(
-    "solver, beta, limit", [(LONG, 0.5, "nudge"), (SHORT, 0.003, "steps"), (LONG, 1e-4, "nothing")], ids=["nudge", "steps", "nothing"]
-)
+@pytest.mark.parametrize("solver, beta, limit", [(LONG, 0.5, "nudge"), (SHORT, 0.003, "steps"), (LONG, 1e-4, "nothing")], ids=["nudge", "steps", "nothing"])
 def test_self_check_says_what_limits_an_estimate(solver, beta, limit):
     theta, task = from_seed(0)
     found = self_check(quadratic, contrastive(solver, solver, beta), theta, task)

@@ -107,9 +107,7 @@ def lin_full_post(prior: linear.Prior = linear.Prior()) -> Agent:
     return _linear(prefer)
 
 
-def neural_linear(
-    begin: Callable, activation: Callable, transform, steps: int, batch: int, prior: linear.Prior = linear.Prior(23.0, 12.0, 30.0)
-) -> Agent:
+def neural_linear(begin: Callable, activation: Callable, transform, steps: int, batch: int, prior: linear.Prior = linear.Prior(23.0, 12.0, 30.0)) -> Agent:
     """NeuralLinear: Thompson sampling on the last hidden layer of a network that learns by itself, from scratch.
 
     begin: `key -> params` of `cmlcore.models.mlp`. After every stretch the network learns, and then the posteriors are computed anew from

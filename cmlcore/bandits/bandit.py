@@ -61,9 +61,7 @@ class Rules(NamedTuple):
 
 def _require_rules(rules: Rules) -> None:
     if rules.every < 1 or rules.capacity < 1 or rules.opening < 0:
-        raise ValueError(
-            f"{rules}: `every` and `capacity` must be 1 or more, `opening` 0 or more. Usual are Rules(every=50, capacity=2000, opening=2)."
-        )
+        raise ValueError(f"{rules}: `every` and `capacity` must be 1 or more, `opening` 0 or more. Usual are Rules(every=50, capacity=2000, opening=2).")
 
 
 def deal(key, trial) -> tuple[jax.Array, jax.Array]:

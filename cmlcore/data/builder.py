@@ -18,8 +18,6 @@ def prepared(kind: type, folder: Path, zips: Path | None = None) -> Any:
     NonMatchingChecksumError for a file that is not the official one.
     """
     builder = kind(data_dir=folder, file_format="array_record")
-    config = tfds.download.DownloadConfig(
-        manual_dir=zips, force_checksums_validation=True, compute_stats=tfds.download.ComputeStatsMode.SKIP
-    )
+    config = tfds.download.DownloadConfig(manual_dir=zips, force_checksums_validation=True, compute_stats=tfds.download.ComputeStatsMode.SKIP)
     builder.download_and_prepare(download_dir=folder / "downloads", download_config=config)
     return builder

@@ -1,8 +1,8 @@
 """CIFAR-10: small color photographs of ten kinds of things (Krizhevsky 2009).
 
-    data = load()          # whatever is at hand: the whole set or a subset of it; else downloaded through TensorFlow Datasets
-    data = load_whole()    # all 50,000 + 10,000 images
-    x = standardized(data.images[:50])
+data = load()          # whatever is at hand: the whole set or a subset of it; else downloaded through TensorFlow Datasets
+data = load_whole()    # all 50,000 + 10,000 images
+x = standardized(data.images[:50])
 """
 
 from pathlib import Path

@@ -56,6 +56,4 @@ def episode(key, images, ways: int, shots: int, queries: int = 15) -> Task:
         return part.reshape(-1, *picture), jnp.repeat(labels, count)
 
     support, support_labels = examples(picked[:, :shots], shots)
-    return Task(
-        Examples(support, support_labels, support), Examples(*examples(picked[:, shots:], queries), support)
-    )
+    return Task(Examples(support, support_labels, support), Examples(*examples(picked[:, shots:], queries), support))

@@ -1,7 +1,7 @@
 """Handwritten digits: MNIST (LeCun, Bottou, Bengio & Haffner 1998), and a small set that comes with scikit-learn.
 
-    digits = load()              # MNIST, from a local archive
-    digits = load_or_small()     # MNIST if it is at hand, else scikit-learn's 8x8 digits
+digits = load()              # MNIST, from a local archive
+digits = load_or_small()     # MNIST if it is at hand, else scikit-learn's 8x8 digits
 """
 
 from pathlib import Path

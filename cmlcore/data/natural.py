@@ -27,12 +27,9 @@ CLASSES = (64, 16, 20)
 FULL = 60_000  # images of either set
 MINI_SIZE = 84
 # CIFAR-100's names of the classes that CIFAR-FS validates and tests on; it trains on the 64 others.
-CIFAR_VALIDATION = (
-    "beaver beetle butterfly camel cattle crab crocodile flatfish lamp maple_tree motorcycle otter sea shark television tractor"
-).split()
+CIFAR_VALIDATION = ("beaver beetle butterfly camel cattle crab crocodile flatfish lamp maple_tree motorcycle otter sea shark television tractor").split()
 CIFAR_TEST = (
-    "baby bed bicycle chimpanzee fox leopard man pickup_truck plain poppy rocket rose snail sweet_pepper table telephone wardrobe "
-    "whale woman worm"
+    "baby bed bicycle chimpanzee fox leopard man pickup_truck plain poppy rocket rose snail sweet_pepper table telephone wardrobe whale woman worm"
 ).split()
 # Mean and standard deviation of ImageNet's colors, of values in [0, 1].
 MEAN, SPREAD = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
@@ -98,9 +95,7 @@ def _find(name: str, path, title: str, otherwise: str) -> Path:
     if found := archives.find(name, path):
         return found
     places = " or ".join(map(str, archives.places(name, path)))
-    raise FileNotFoundError(
-        f"no {title} at {places}. Put {name} into a folder and set the environment variable CML_DATA to it, or pass its path. {otherwise}."
-    )
+    raise FileNotFoundError(f"no {title} at {places}. Put {name} into a folder and set the environment variable CML_DATA to it, or pass its path. {otherwise}.")
 
 
 def _pictures(images: Sequence[np.ndarray], classes: Sequence[Iterable], title: str) -> Pictures:

@@ -61,13 +61,16 @@ class Omniglot(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             for name in sorted(n for n in file.namelist() if n.endswith(".png") and "__MACOSX" not in n):
                 *_, alphabet, character, drawing = PurePosixPath(name).parts
                 label, drawer = drawing.removesuffix(".png").split("_")
-                yield int(label) * 100 + int(drawer), {
-                    "image": io.BytesIO(file.read(name)),
-                    "alphabet": alphabet,
-                    "alphabet_char_id": int(character.removeprefix("character")) - 1,
-                    "drawer": int(drawer) - 1,
-                    "label": int(label) - 1,
-                }
+                yield (
+                    int(label) * 100 + int(drawer),
+                    {
+                        "image": io.BytesIO(file.read(name)),
+                        "alphabet": alphabet,
+                        "alphabet_char_id": int(character.removeprefix("character")) - 1,
+                        "drawer": int(drawer) - 1,
+                        "label": int(label) - 1,
+                    },
+                )
 
 
 def download(archive: Path, zips: Path | None = None) -> Path:

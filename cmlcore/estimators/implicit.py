@@ -116,7 +116,9 @@ def _linear_result(left, size, products: int):
 def _require_rest_at_minimum(solver: Solver) -> None:
     """Refuse a solver that comes to rest elsewhere than where the gradient of the inner loss vanishes."""
     if getattr(solver, "project", None):
-        raise TypeError("implicit needs a vanishing gradient, and `projected` ends where a constraint holds it up. Use `contrastive`, which is right there, or `unrolled`.")
+        raise TypeError(
+            "implicit needs a vanishing gradient, and `projected` ends where a constraint holds it up. Use `contrastive`, which is right there, or `unrolled`."
+        )
     transform = getattr(solver, "transform", None)
     if transform is None:
         return

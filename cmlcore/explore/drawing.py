@@ -292,8 +292,7 @@ def _check(panel, scope):
 def _pack(primitive):
     """Constant data as one text of numbers in a list: notebooks put every element of a list on a line of its own."""
     return {
-        key: [ref if isinstance(ref, str) else [pack(np.asarray(ref, float))] for ref in value]
-        if key in ("x", "y", "upper", "z") else value
+        key: [ref if isinstance(ref, str) else [pack(np.asarray(ref, float))] for ref in value] if key in ("x", "y", "upper", "z") else value
         for key, value in primitive.items()
     }
 

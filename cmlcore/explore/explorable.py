@@ -183,7 +183,9 @@ class Explorable:
         rows = [Row(entry, entry.replace("_", " ")) if isinstance(entry, str) else entry for entry in table]
         for row in rows:
             if row.name not in start or start[row.name].ndim == 2:
-                raise ValueError(f"{self.name}: the table asks for {row.name!r}; scalar and 1-d outputs are {_list(k for k, v in start.items() if v.ndim < 2)}.")
+                raise ValueError(
+                    f"{self.name}: the table asks for {row.name!r}; scalar and 1-d outputs are {_list(k for k, v in start.items() if v.ndim < 2)}."
+                )
         return rows
 
     def _check_names(self, start):

@@ -61,16 +61,18 @@ def _slider(knob):
     label = f"{knob.label} ({knob.unit})" if knob.unit else knob.label
     kind = ipywidgets.SelectionSlider if hasattr(knob, "points") else ipywidgets.Dropdown
     return kind(
-        options=options, value=knob.start, description=label,
-        style={"description_width": "12em"}, layout={"width": "auto", "max_width": "40em"},
+        options=options,
+        value=knob.start,
+        description=label,
+        style={"description_width": "12em"},
+        layout={"width": "auto", "max_width": "40em"},
     )
 
 
 def _pictures(explorable, settings):
     scope = explorable.scope(**settings)
     panels = [
-        f'<div style="flex:1 1 300px;max-width:560px;line-height:1.4">{page.head_html(panel)}'
-        f"{picture.svg(panel, scope, explorable.lowered['height'])}</div>"
+        f'<div style="flex:1 1 300px;max-width:560px;line-height:1.4">{page.head_html(panel)}{picture.svg(panel, scope, explorable.lowered["height"])}</div>'
         for panel in explorable.lowered["panels"]
     ]
     return f'<div style="display:flex;flex-wrap:wrap;align-items:end;gap:16px">{"".join(panels)}</div>'

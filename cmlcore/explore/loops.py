@@ -96,10 +96,7 @@ def _arrow(start, end, at, label, lit: bool) -> str:
     angle = math.atan2(end[1] - start[1], end[0] - start[0])
     # The shaft ends inside the head, so that a thick one does not stick out beyond the tip.
     stop = (end[0] - 8 * math.cos(angle), end[1] - 8 * math.sin(angle))
-    line = (
-        f'<line x1="{start[0]}" y1="{start[1]}" x2="{stop[0]:.1f}" y2="{stop[1]:.1f}" stroke="{color}" '
-        f'stroke-width="{width}" opacity="{opacity}"/>'
-    )
+    line = f'<line x1="{start[0]}" y1="{start[1]}" x2="{stop[0]:.1f}" y2="{stop[1]:.1f}" stroke="{color}" stroke-width="{width}" opacity="{opacity}"/>'
     return line + _head(*end, angle, lit) + _text(at[0], at[1], label, at[2], lit)
 
 

@@ -107,9 +107,7 @@ def _control(name, knob):
     unit = html.escape(knob["unit"])
     shown = html.escape(knob["options"][knob["start"]])
     if isinstance(knob["values"][0], str):
-        options = "".join(
-            f'<option{" selected" if k == knob["start"] else ""}>{html.escape(text)}</option>' for k, text in enumerate(knob["options"])
-        )
+        options = "".join(f"<option{' selected' if k == knob['start'] else ''}>{html.escape(text)}</option>" for k, text in enumerate(knob["options"]))
         return f'<div class="cml-knob"><label for="{ident}">{label}</label><select id="{ident}" data-knob="{knob["name"]}">{options}</select></div>'
     return (
         f'<div class="cml-knob"><label for="{ident}">{label}</label>'
@@ -132,7 +130,7 @@ def _turns(ident, label, knob):
 def head_html(panel: dict) -> str:
     """A panel's title and the key of its marks, one line."""
     keys = {mark["label"]: mark for mark in panel["marks"] if mark["label"]}
-    texts = [f'<b>{html.escape(panel["title"])}</b>'] if panel["title"] else []
+    texts = [f"<b>{html.escape(panel['title'])}</b>"] if panel["title"] else []
     texts += [f"{_swatch(mark)} {html.escape(label)}" for label, mark in keys.items()]
     return "".join(f'<span style="display:inline-block;margin-right:1em;white-space:nowrap">{text}</span>' for text in texts)
 
@@ -152,15 +150,12 @@ def _swatch(mark):
 def still_html(payload: dict) -> str:
     """The explorable where nothing runs (GitHub, a notebook just opened): pictures, sentence, table of the default."""
     pictures = "".join(f'<div style="max-width:420px">{still}</div>' for still in payload["pictures"])
-    return f'<p><b>{html.escape(payload["title"])}</b></p>{pictures}<p>{html.escape(payload["sentence"])}</p>{payload["table"]}'
+    return f"<p><b>{html.escape(payload['title'])}</b></p>{pictures}<p>{html.escape(payload['sentence'])}</p>{payload['table']}"
 
 
 def table_html(tables: list) -> str:
     """Tables of texts as HTML; page.js makes the same."""
-    return "".join(
-        f"<table><thead>{_row('th', table.head)}</thead><tbody>{''.join(_row('td', row) for row in table.rows)}</tbody></table>"
-        for table in tables
-    )
+    return "".join(f"<table><thead>{_row('th', table.head)}</thead><tbody>{''.join(_row('td', row) for row in table.rows)}</tbody></table>" for table in tables)
 
 
 def _row(tag, texts):

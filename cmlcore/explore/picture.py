@@ -83,9 +83,7 @@ def _axes(panel, f):
     if panel["x"]["title"]:
         out.append(f'<text x="{middle}" y="{_n(f.bottom + 37)}" text-anchor="middle" fill="currentColor">{html.escape(panel["x"]["title"])}</text>')
     if panel["y"]["title"]:
-        out.append(
-            f'<text transform="translate(13 {level}) rotate(-90)" text-anchor="middle" fill="currentColor">{html.escape(panel["y"]["title"])}</text>'
-        )
+        out.append(f'<text transform="translate(13 {level}) rotate(-90)" text-anchor="middle" fill="currentColor">{html.escape(panel["y"]["title"])}</text>')
     return "".join(out)
 
 

@@ -142,12 +142,18 @@ def _holds(condition, scope):
     sign, right = condition[1:]
     right = right[0] if isinstance(right, list) else scope[right] if isinstance(right, str) else right
     match sign:
-        case "<": return left < right
-        case "<=": return left <= right
-        case ">": return left > right
-        case ">=": return left >= right
-        case "==": return left == right
-        case _: return left != right
+        case "<":
+            return left < right
+        case "<=":
+            return left <= right
+        case ">":
+            return left > right
+        case ">=":
+            return left >= right
+        case "==":
+            return left == right
+        case _:
+            return left != right
 
 
 def round_to(value: float, digits: int) -> float:

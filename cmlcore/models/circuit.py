@@ -47,9 +47,7 @@ def random_feedback(key, widths: Sequence[int]) -> Feedback:
     """
     sizes = list(zip(widths[1:-1], widths[2:]))
     keys = jax.random.split(key, max(len(sizes), 1))
-    fixed = [
-        jax.random.uniform(k, (out, into), minval=-1, maxval=1) * jnp.sqrt(6 / into) for k, (into, out) in zip(keys, sizes)
-    ]
+    fixed = [jax.random.uniform(k, (out, into), minval=-1, maxval=1) * jnp.sqrt(6 / into) for k, (into, out) in zip(keys, sizes)]
     return lambda params: fixed
 
 

@@ -83,9 +83,7 @@ def _rectify_and_pool(block, x):
 
 def cross_entropy(logits: Callable):
     """`logits(phi, examples) -> (n, ways)` to a loss `(phi, examples) -> mean over examples of -log p(label)`."""
-    return lambda phi, examples: jnp.mean(
-        optax.softmax_cross_entropy_with_integer_labels(logits(phi, examples), examples.labels)
-    )
+    return lambda phi, examples: jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits(phi, examples), examples.labels))
 
 
 def accuracy(logits: Callable):

@@ -98,9 +98,7 @@ ad.defbilinear(
 def _together(primitive, operands, axes, form):
     """More tasks: the new axis goes before the tasks and is merged with them."""
     size = next(a.shape[axis] for a, axis in zip(operands, axes) if axis is not None)
-    moved = [
-        jnp.broadcast_to(a, (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0) for a, axis in zip(operands, axes)
-    ]
+    moved = [jnp.broadcast_to(a, (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0) for a, axis in zip(operands, axes)]
     out = primitive.bind(*(a.reshape(-1, *a.shape[2:]) for a in moved), form=form)
     return out.reshape(size, -1, *out.shape[1:]), 0
 
@@ -122,9 +120,7 @@ batching.primitive_batchers[_correlate] = lambda operands, axes, *, form: _toget
 
 
 def _xla(x, kernel, padding):
-    return jax.lax.conv_general_dilated(
-        x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), preferred_element_type=_wide(x)
-    )
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), preferred_element_type=_wide(x))
 
 
 def _wide(x):

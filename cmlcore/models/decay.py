@@ -20,9 +20,7 @@ from cmlcore.bilevel import Phi, Problem, concrete
 
 def decay(phi: Phi, log_lambda) -> jax.Array:
     """`sum_i lambda_i phi_i^2`, a scalar; `log_lambda`: a prefix of the tree phi, its leaves broadcast against those of phi."""
-    pulls = jax.tree.map(
-        lambda strength, part: sum(jnp.sum(jnp.exp(strength) * p**2) for p in jax.tree.leaves(part)), log_lambda, phi
-    )
+    pulls = jax.tree.map(lambda strength, part: sum(jnp.sum(jnp.exp(strength) * p**2) for p in jax.tree.leaves(part)), log_lambda, phi)
     return sum(jax.tree.leaves(pulls), start=jnp.zeros(()))
 
 

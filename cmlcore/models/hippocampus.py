@@ -62,16 +62,12 @@ def store(task: Task, capacity: int | None = None) -> Store:
     shots, queries = (jax.tree.leaves(part)[0].shape[0] for part in task)
     room = shots + queries if capacity is None else capacity
     if room <= queries:
-        raise ValueError(
-            f"the store holds {room} examples, and the query set alone has {queries}; give it a capacity of {queries + 1} or more."
-        )
+        raise ValueError(f"the store holds {room} examples, and the query set alone has {queries}; give it a capacity of {queries + 1} or more.")
     last = lambda count: jax.tree.map(lambda x: x[max(shots - count, 0) :], task.support)
     return Store(last(room), Task(last(room - queries), task.query))
 
 
-def hippocampal(
-    free_solver: Solver, nudged_solver: Solver, beta, lesions: Lesions = Lesions(), strange: Callable | None = None
-) -> MetaGradient:
+def hippocampal(free_solver: Solver, nudged_solver: Solver, beta, lesions: Lesions = Lesions(), strange: Callable | None = None) -> MetaGradient:
     """The rule with both phases replayed from a store, and one broadcast scalar (after Zucchet et al. 2022).
 
     strange: `key -> query data` of another task, shaped like the task's own; what a wrong replay takes from.

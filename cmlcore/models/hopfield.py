@@ -36,10 +36,7 @@ def init_synapses(key, widths: Sequence[int]) -> Synapses:
     answer that is silent for every example would stay so.
     """
     keys = jax.random.split(key, len(widths) - 1)
-    synapses = [
-        {"w": jax.random.uniform(k, (m, n), minval=-1, maxval=1) / jnp.sqrt(m), "b": jnp.zeros(n)}
-        for k, m, n in zip(keys, widths[:-1], widths[1:])
-    ]
+    synapses = [{"w": jax.random.uniform(k, (m, n), minval=-1, maxval=1) / jnp.sqrt(m), "b": jnp.zeros(n)} for k, m, n in zip(keys, widths[:-1], widths[1:])]
     synapses[-1]["b"] += 0.5
     return synapses
 
@@ -82,9 +79,7 @@ def contrastive_hebbian(free_solver: Solver, clamped_solver: Solver) -> MetaGrad
 
     def estimate(problem, synapses, task, key=None):
         start = free_solver(free(problem, synapses), problem.init(synapses, task.support), task)
-        clamped = clamped_solver(
-            lambda hidden, task: energy([*hidden, task.query], synapses, task.support), start.phi[:-1], task
-        )
+        clamped = clamped_solver(lambda hidden, task: energy([*hidden, task.query], synapses, task.support), start.phi[:-1], task)
         grad = trees.sub(correlations(start.phi, task.support), correlations([*clamped.phi, task.query], task.support))
         value = problem.outer(start.phi, synapses, task.query)
         return Estimate(grad, value, start.phi, {"free": phase(start), "clamped": phase(clamped)})

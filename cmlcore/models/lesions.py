@@ -82,9 +82,7 @@ def mean_change(world: World, night: Night, lesions: Lesions, theta: Synapses) -
     lam, away = jnp.exp(theta.log_lambda), world.mean - theta.omega
     (mean_0, square_0), (mean_1, square_1) = _photographs(world, night, lesions, lam, away)
     p, q = _signs(lesions)
-    return Synapses(
-        2 * lam / night.beta * (p * mean_1 - q * mean_0), -lam / night.beta * (p * square_1 - q * square_0)
-    )
+    return Synapses(2 * lam / night.beta * (p * mean_1 - q * mean_0), -lam / night.beta * (p * square_1 - q * square_0))
 
 
 def settled(world: World, night: Night, lesions: Lesions = Lesions()) -> Settled:

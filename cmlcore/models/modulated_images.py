@@ -37,9 +37,7 @@ class Network(NamedTuple):
 
 def network_logits(network: Network, normalize: Normalization = transductive, prepare: Callable = lambda images: images) -> Callable:
     """`((phi, body), examples) -> logits (examples, ways)` of the network; `prepare` is applied to all images first."""
-    return lambda parameters, examples: conv4(
-        network.weights(*parameters), prepare(examples.images), prepare(examples.support), normalize
-    )
+    return lambda parameters, examples: conv4(network.weights(*parameters), prepare(examples.images), prepare(examples.support), normalize)
 
 
 def channels(ways: int, filters: int = 64, size: int = 28, colors: int = 1) -> Network:
@@ -71,17 +69,14 @@ def templates(ways: int, filters: int = 64, size: int = 28, colors: int = 1, cou
         kept = max(count, 9 * filters)  # one over the variance of a template's taps
         taps = jax.random.orthogonal(bank, kept)[:count, : 9 * filters].reshape(count, 9, filters)
         mixes = [
-            jnp.sqrt(2 * kept / (9 * inputs * count)) * jax.random.normal(k, (count, inputs))
-            for k, inputs in zip(keys, [colors] + [filters] * (BLOCKS - 1))
+            jnp.sqrt(2 * kept / (9 * inputs * count)) * jax.random.normal(k, (count, inputs)) for k, inputs in zip(keys, [colors] + [filters] * (BLOCKS - 1))
         ]
         affine = [{"scale": block["scale"], "shift": block["shift"]} for block in params["blocks"]]
         return Slow({"templates": taps, "affine": affine}, {"mixes": mixes} | _silent(params))
 
     def weights(phi, body):
         kernel = lambda mix: jnp.einsum("kto,ki->tio", body["templates"], mix).reshape(-1, filters)
-        blocks = [
-            affine | {"w": kernel(mix), "b": jnp.zeros(filters)} for affine, mix in zip(body["affine"], phi["mixes"], strict=True)
-        ]
+        blocks = [affine | {"w": kernel(mix), "b": jnp.zeros(filters)} for affine, mix in zip(body["affine"], phi["mixes"], strict=True)]
         return {"blocks": blocks, "w": phi["w"], "b": phi["b"]}
 
     return Network(init, weights)

@@ -41,10 +41,7 @@ def fixed_pull(loss: Callable, strength) -> Problem:
     strength: lambda >= 0, may be traced. Raises ValueError if it is negative.
     """
     if (value := concrete(strength)) is not None and value < 0:
-        raise ValueError(
-            f"lambda is {value:g}; a pull must not be negative (it would push phi away from omega without bound). "
-            "Use 0 for no pull."
-        )
+        raise ValueError(f"lambda is {value:g}; a pull must not be negative (it would push phi away from omega without bound). Use 0 for no pull.")
 
     def inner(phi, omega, support):
         pull = sum(jnp.sum((p - o) ** 2) for p, o in zip(jax.tree.leaves(phi), jax.tree.leaves(omega), strict=True))
@@ -57,9 +54,7 @@ def learned_pull(loss: Callable) -> Problem:
     """Complex synapses that learn omega and lambda: `theta` is a `Synapses`, and phi starts at omega."""
 
     def inner(phi, theta, support):
-        pulls = jax.tree.map(
-            lambda p, o, s: jnp.sum(jnp.exp(s) * (p - o) ** 2), phi, theta.omega, theta.log_lambda
-        )
+        pulls = jax.tree.map(lambda p, o, s: jnp.sum(jnp.exp(s) * (p - o) ** 2), phi, theta.omega, theta.log_lambda)
         return loss(phi, support) + sum(jax.tree.leaves(pulls))
 
     return Problem(inner, lambda phi, theta, query: loss(phi, query), init=lambda theta, support: theta.omega)

@@ -152,6 +152,9 @@ def timed(slides: list[Slide], steps: list) -> list[Slide]:
         until = number + step.minutes
         for k in range(first, last):
             seconds = step.minutes * 60 - share * (last - first - 1) if k == first else share
-            made[k] = made[k]._replace(seconds=seconds, said=f"**{step.minutes} minutes ({number} to {until}).** {step.what}" if k == first else f"*Still in minutes {number} to {until}.*")
+            made[k] = made[k]._replace(
+                seconds=seconds,
+                said=f"**{step.minutes} minutes ({number} to {until}).** {step.what}" if k == first else f"*Still in minutes {number} to {until}.*",
+            )
         number = until
     return made

@@ -144,10 +144,14 @@ def stamp(nb) -> dict[str, str]:
     cells = [cell for cell in nb.cells if cell.cell_type == "code"]
     code = code_of(nb)
     files = reached(code) | receipts_named(code)
-    return {
-        "code": digest(json.dumps([cell.source for cell in cells])),
-        "outputs": digest(json.dumps([cell.outputs for cell in cells], sort_keys=True)),
-    } | experiments_named(code) | {str(file.relative_to(ROOT)): digest(meaning(file)) for file in sorted(files)}
+    return (
+        {
+            "code": digest(json.dumps([cell.source for cell in cells])),
+            "outputs": digest(json.dumps([cell.outputs for cell in cells], sort_keys=True)),
+        }
+        | experiments_named(code)
+        | {str(file.relative_to(ROOT)): digest(meaning(file)) for file in sorted(files)}
+    )
 
 
 def changes(nb) -> list[str]:

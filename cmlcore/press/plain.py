@@ -77,7 +77,12 @@ def plain(source: str, number: int = 0) -> str:
     text = re.sub(r"^\([\w-]+\)=\n", "", source, flags=re.MULTILINE)
     text = THEOREM.sub(lambda m: _quote(f"**{_theorem(m, known)}**\n\n{m.group(4)}"), text)
     text = re.sub(r"^:::\{dropdown\} (.*?)\n(.*?)\n:::$", r"<details><summary>\1</summary>\n\n\2\n\n</details>", text, flags=re.MULTILINE | re.DOTALL)
-    text = re.sub(r"^:::\{(\w+)\} *(.*?)\n(.*?)\n:::$", lambda m: _quote(f"**{m.group(2) or m.group(1).capitalize()}**\n\n{m.group(3)}"), text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(
+        r"^:::\{(\w+)\} *(.*?)\n(.*?)\n:::$",
+        lambda m: _quote(f"**{m.group(2) or m.group(1).capitalize()}**\n\n{m.group(3)}"),
+        text,
+        flags=re.MULTILINE | re.DOTALL,
+    )
     text = EQUATION.sub(lambda m: rf"\tag{{{known.equations.get(m.group(1), '?')}}} $$", text)
     text = re.sub(r"\{eq\}`([\w-]+)`", lambda m: f"({known.equations[m.group(1)]})", text)
     text = re.sub(r"\{prf:ref\}`([\w-]+)`", lambda m: known.theorems[m.group(1)], text)

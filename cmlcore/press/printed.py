@@ -145,7 +145,13 @@ def make(site: Path, pdf: Path) -> int:
     if not chromium:
         raise RuntimeError("The printed edition needs Chromium: apt-get install chromium.")
     pdf.parent.mkdir(parents=True, exist_ok=True)
-    paper = {"format": "A4", "margin": {"top": "18mm", "bottom": "20mm", "left": "18mm", "right": "18mm"}, "outline": True, "tagged": True, "print_background": True}
+    paper = {
+        "format": "A4",
+        "margin": {"top": "18mm", "bottom": "20mm", "left": "18mm", "right": "18mm"},
+        "outline": True,
+        "tagged": True,
+        "print_background": True,
+    }
     paper |= {"display_header_footer": True, "header_template": "<span></span>", "footer_template": FOOTER, "path": str(pdf)}
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         (Path(folder) / "book.html").write_text(document(site), encoding="utf-8")

@@ -44,8 +44,7 @@ def signature(name: str, value) -> str:
     if inspect.isclass(value) and (issubclass(value, Exception) or getattr(value, "_is_protocol", False)):
         return name
     parameters = [
-        p.replace(annotation=p.empty, default=p.default if p.default is p.empty else Shown(p.default))
-        for p in inspect.signature(value).parameters.values()
+        p.replace(annotation=p.empty, default=p.default if p.default is p.empty else Shown(p.default)) for p in inspect.signature(value).parameters.values()
     ]
     return name + str(inspect.Signature(parameters))
 

@@ -74,7 +74,9 @@ def cells(slide: Slide, number: int, level: str = "##") -> list:
         if cell.cell_type == "markdown":
             made.append(nbformat.v4.new_markdown_cell(text(cell.source, number)))
         else:
-            shown = nbformat.v4.new_code_cell(cell.source, outputs=copy.deepcopy(cell.outputs), metadata={"tags": [] if slide.kind == "code" else ["remove-input"]})
+            shown = nbformat.v4.new_code_cell(
+                cell.source, outputs=copy.deepcopy(cell.outputs), metadata={"tags": [] if slide.kind == "code" else ["remove-input"]}
+            )
             for data in (output.data for output in shown.outputs if "text/markdown" in output.get("data", {})):
                 data["text/markdown"] = text(data["text/markdown"], number)
             made.append(shown)

@@ -51,7 +51,9 @@ def drawing(found: dict[tuple[str, str], int], titles: dict[str, str]) -> str:
     for (name, earlier), times in found.items():
         low, high = rows[earlier], rows[name]
         reach = 14 + (LEFT - 24) * (high - low) / (ROW * len(rows))
-        arcs.append(f'<path d="M{LEFT} {low:g}C{LEFT - reach * 1.3:.1f} {low:g} {LEFT - reach * 1.3:.1f} {high:g} {LEFT} {high:g}" stroke-width="{1 + 0.6 * min(times, 5):g}"/>')
+        arcs.append(
+            f'<path d="M{LEFT} {low:g}C{LEFT - reach * 1.3:.1f} {low:g} {LEFT - reach * 1.3:.1f} {high:g} {LEFT} {high:g}" stroke-width="{1 + 0.6 * min(times, 5):g}"/>'
+        )
     words = "".join(f'<text x="{LEFT + 12}" y="{y + 5:g}">{html.escape(titles[name])}</text><circle cx="{LEFT}" cy="{y:g}" r="4"/>' for name, y in rows.items())
     return (
         f'<svg viewBox="0 0 {WIDTH} {ROW * len(rows)}" role="img" aria-label="Arcs from each chapter up to the earlier ones that it refers to; the table below lists them." '
@@ -73,7 +75,9 @@ def plans() -> str:
     rows = []
     for _, path in numbered():
         steps = plan(teachers_part(nbformat.read(path, as_version=4)))
-        rows.append(f"| {{doc}}`{path.stem}` | {f'{sum(step.minutes for step in steps)} minutes, {len(steps)} steps' if steps else 'read it at home: about 15 minutes'} |")
+        rows.append(
+            f"| {{doc}}`{path.stem}` | {f'{sum(step.minutes for step in steps)} minutes, {len(steps)} steps' if steps else 'read it at home: about 15 minutes'} |"
+        )
     return "| chapter | its plan |\n|---|---|\n" + "\n".join(rows)
 
 

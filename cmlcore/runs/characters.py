@@ -240,4 +240,3 @@ def train_pixels(settings: Characters) -> Training:
         test=lambda seed, state: {"accuracy": exam(images.test, keys)},
         keep=lambda state: (),
     )
-

@@ -71,9 +71,7 @@ class Experiment(NamedTuple):
 
 def fingerprint(experiment: Experiment) -> str:
     """A hash of the configuration: name, settings, seeds, revision."""
-    text = json.dumps(
-        [experiment.name, experiment.settings._asdict(), list(experiment.seeds), experiment.revision], sort_keys=True
-    )
+    text = json.dumps([experiment.name, experiment.settings._asdict(), list(experiment.seeds), experiment.revision], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -124,9 +122,7 @@ def _begin(path: Path, stamp: str, state, who: str, of: str, report: Callable[[s
     return found._replace(devices=(*found.devices, here))
 
 
-def run_seed(
-    experiment: Experiment, seed: int, folder: Path, deadline: float = float("inf"), report: Callable[[str], None] = print
-) -> Outcome | None:
+def run_seed(experiment: Experiment, seed: int, folder: Path, deadline: float = float("inf"), report: Callable[[str], None] = print) -> Outcome | None:
     """Run one seed to its end, from its checkpoint if it has one; None if the deadline came first.
 
     deadline: a `time.monotonic()` moment; the run stops before a chunk that would not end by then, and before a test after it.

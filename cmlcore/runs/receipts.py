@@ -73,8 +73,7 @@ def compose(experiment: Experiment, outcomes: list[Outcome]) -> dict:
             "fingerprint": fingerprint(experiment),
             "seeds": [outcome.seed for outcome in outcomes],
             "device": "; ".join(devices),
-            "versions": {p: metadata.version(p) for p in ("jax", "jaxlib", "optax", "numpy")}
-            | {"python": platform.python_version()},
+            "versions": {p: metadata.version(p) for p in ("jax", "jaxlib", "optax", "numpy")} | {"python": platform.python_version()},
             "seconds": [outcome.seconds for outcome in outcomes],
             "result": {
                 "score": name,

@@ -106,7 +106,9 @@ def regrets(make):
     Games go on by TRIALS a call: one program for short games and for long ones.
     """
     open_all = jax.jit(lambda thetas, *values: rewards.opened(lambda theta: make(theta, *values), thetas, jnp.asarray(SEEDS), DELTAS, VALIDATION))
-    go_on = jax.jit(lambda games, thetas, *values: rewards.played_on(lambda theta: make(theta, *values), thetas, games, DELTAS, TRIALS // rewards.RULES.every)[0])
+    go_on = jax.jit(
+        lambda games, thetas, *values: rewards.played_on(lambda theta: make(theta, *values), thetas, games, DELTAS, TRIALS // rewards.RULES.every)[0]
+    )
 
     def play(trials, thetas, *values):
         games = open_all(thetas, *values)

@@ -193,9 +193,7 @@ def train_maml(settings: Maml) -> Training:
 def train_scratch(settings: Scratch) -> Training:
     """No meta-learning: each test task is learned from the seed's random initialization."""
     solver = optimizer(optax.adam(settings.inner_rate), settings.inner_steps)
-    measure = jax.jit(
-        lambda theta: evaluate(PLAIN, solver, theta, fresh_tasks(TEST, 1000), lambda phi, _, query: LOSS(phi, query))
-    )
+    measure = jax.jit(lambda theta: evaluate(PLAIN, solver, theta, fresh_tasks(TEST, 1000), lambda phi, _, query: LOSS(phi, query)))
     return Training(
         start=lambda seed: init_mlp(jax.random.key(2 * seed), WIDTHS),
         advance=lambda state: (state, {}),

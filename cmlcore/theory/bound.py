@@ -148,6 +148,8 @@ def symmetric_bound(shared: Shared, delta, nudged_steps, beta):
 def best_beta(known: Constants, delta, nudged_delta):
     """The nudge that makes (4) smallest, and the bound there: two scalars, the nudge infinite where more is always better.
 
+    In the constants `known`,
+
         beta* = sqrt(a) / (sqrt(C) - sqrt(a)),   bound = 2 sqrt(a C) - a + B_out delta',   a = B_in (delta + delta') < C   (5)
     """
     a = known.inner * (delta + nudged_delta)

@@ -38,9 +38,7 @@ class Row(NamedTuple):
     compile_seconds: float
 
 
-def compare(
-    problem: Problem, estimators: Mapping[str, MetaGradient], theta: Theta, task: Task, exact: Theta, key=None, *, repeats: int = 5
-) -> dict[str, Row]:
+def compare(problem: Problem, estimators: Mapping[str, MetaGradient], theta: Theta, task: Task, exact: Theta, key=None, *, repeats: int = 5) -> dict[str, Row]:
     """Each estimator of `{name: estimator}` on one task, against `exact`, a tree shaped like theta.
 
     Times depend on the machine and on the moment; everything else does not. Raises `Diverged` naming the estimator.

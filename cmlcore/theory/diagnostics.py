@@ -28,9 +28,7 @@ class Agreement(NamedTuple):
     estimate: Estimate
 
 
-def agreement(
-    problem: Problem, estimators: Mapping[str, MetaGradient], theta: Theta, task: Task, exact: Theta, key=None
-) -> dict[str, Agreement]:
+def agreement(problem: Problem, estimators: Mapping[str, MetaGradient], theta: Theta, task: Task, exact: Theta, key=None) -> dict[str, Agreement]:
     """Each estimator of `{name: estimator}` against `exact`, a tree shaped like theta, on one task.
 
     Raises `Diverged` naming the estimator and its phase.
@@ -60,9 +58,7 @@ class Order(NamedTuple):
     errors: jax.Array
 
 
-def order_in_beta(
-    build: Callable[[jax.Array], MetaGradient], problem: Problem, theta: Theta, task: Task, exact: Theta, betas, key=None
-) -> Order:
+def order_in_beta(build: Callable[[jax.Array], MetaGradient], problem: Problem, theta: Theta, task: Task, exact: Theta, betas, key=None) -> Order:
     """The order in beta of `build(beta)`, an estimator for a traced beta, over the nudges `betas`, (n,).
 
     The phases must be solved well below the bias at the smallest beta, or the slope is that of the solver's error.
@@ -131,9 +127,7 @@ class Blind(NamedTuple):
     sizes: dict[str, float]
 
 
-def blind(
-    problem: Problem, estimator: MetaGradient, reference: MetaGradient, theta: Theta, task: Task, key=None
-) -> Blind:
+def blind(problem: Problem, estimator: MetaGradient, reference: MetaGradient, theta: Theta, task: Task, key=None) -> Blind:
     """The meta-parameters that `estimator` cannot see and `reference` can, leaf by leaf.
 
     reference: an estimator that sees everything, such as `unrolled` with the same inner solver. A starting point or a

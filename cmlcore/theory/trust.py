@@ -47,9 +47,7 @@ def self_check(problem: Problem, estimator: Contrast, theta: Theta, task: Task =
         raise TypeError(f"self_check halves beta and doubles the steps of a contrastive estimator, and was given {estimator!r}.")
     longer = estimator._replace(free_solver=_twice(estimator.free_solver), nudged_solver=_twice(estimator.nudged_solver))
     with measured():
-        found, twice, half = (
-            meta_gradient(one, problem, theta, task, key) for one in (estimator, longer, longer._replace(beta=estimator.beta / 2))
-        )
+        found, twice, half = (meta_gradient(one, problem, theta, task, key) for one in (estimator, longer, longer._replace(beta=estimator.beta / 2)))
     size = float(trees.norm(twice.grad))
     relative = lambda a, b: float(trees.norm(trees.sub(a.grad, b.grad))) / size if size else float("inf")
     errors = {

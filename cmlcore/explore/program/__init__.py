@@ -40,10 +40,7 @@ from cmlcore.explore.program.writing import Writer
 __all__ = ["RUNTIME", "Unsupported", "export"]
 
 # The page's scripts that run a program, in the order in which they are loaded.
-RUNTIME = [
-    Path(__file__).with_name(f"{part}.js")
-    for part in ("arrays", "numbers", "elementwise", "reducing", "moving", "matrices", "control", "program")
-]
+RUNTIME = [Path(__file__).with_name(f"{part}.js") for part in ("arrays", "numbers", "elementwise", "reducing", "moving", "matrices", "control", "program")]
 
 
 def export(fn: Callable, **inputs) -> dict:
@@ -62,9 +59,7 @@ def export(fn: Callable, **inputs) -> dict:
     for name, value in inputs.items():
         if len(jax.tree.leaves(value)) != 1 or jax.tree.structure(value) != jax.tree.structure(0):
             raise TypeError(f"input {name!r} is a {type(value).__name__}; an exported input is one scalar or array.")
-    closed, result = jax.make_jaxpr(lambda *values: fn(**dict(zip(inputs, values, strict=True))), return_shape=True)(
-        *inputs.values()
-    )
+    closed, result = jax.make_jaxpr(lambda *values: fn(**dict(zip(inputs, values, strict=True))), return_shape=True)(*inputs.values())
     constants = Constants()
     main = read(closed, [None] * len(inputs), constants)
     main, _ = prune(main, [True] * len(main.outputs), keep_inputs=True)

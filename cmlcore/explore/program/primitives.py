@@ -144,9 +144,7 @@ def changes_nothing(body: Body, name, params, operands, types) -> bool:
     if name == "broadcast_in_dim":
         return before.size == after.size
     if name == "transpose":
-        return [d for d in params["permutation"] if before.shape[d] != 1] == [
-            d for d in range(len(before.shape)) if before.shape[d] != 1
-        ]
+        return [d for d in params["permutation"] if before.shape[d] != 1] == [d for d in range(len(before.shape)) if before.shape[d] != 1]
     if name == "reduce_precision":
         return (params["exponent_bits"], params["mantissa_bits"]) == {"f32": (8, 23), "f64": (11, 52)}.get(before.dtype)
     if name == "integer_pow":

@@ -7,14 +7,8 @@ import traceback
 import jax
 import numpy as np
 
-DRAW_BEFORE = (
-    ". Draw them in Python before exporting and let the function close over them as constants, so that page and "
-    "package see the same numbers."
-)
-ADD_IT = (
-    ". Compute that part in Python before exporting, or add the primitive to cmlcore/explore/program, in Python and "
-    "in JavaScript."
-)
+DRAW_BEFORE = ". Draw them in Python before exporting and let the function close over them as constants, so that page and package see the same numbers."
+ADD_IT = ". Compute that part in Python before exporting, or add the primitive to cmlcore/explore/program, in Python and in JavaScript."
 
 
 class Unsupported(NotImplementedError):
@@ -39,11 +33,7 @@ def place(eqn) -> str:
         return ""
     last = frames[-1]
     line = linecache.getline(last.filename, last.lineno).strip()
-    return (
-        f" (at {os.path.basename(last.filename)}:{last.lineno}: {line})"
-        if line
-        else f" (at {last.filename}:{last.lineno})"
-    )
+    return f" (at {os.path.basename(last.filename)}:{last.lineno}: {line})" if line else f" (at {last.filename}:{last.lineno})"
 
 
 def held(array: np.ndarray) -> None:

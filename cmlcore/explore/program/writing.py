@@ -31,9 +31,7 @@ class Writer:
             "constants": stored,
             "functions": [json.loads(text) for text in self.functions],
             "main": index,
-            "inputs": [
-                {"name": n, "dtype": t.dtype, "shape": list(t.shape)} for n, t in zip(inputs, main.inputs, strict=True)
-            ],
+            "inputs": [{"name": n, "dtype": t.dtype, "shape": list(t.shape)} for n, t in zip(inputs, main.inputs, strict=True)],
             "outputs": [{"name": n} for n in outputs],
         }
 
