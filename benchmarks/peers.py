@@ -83,7 +83,8 @@ def interpreter(library: str) -> str | None:
     own = HERE.parent / ".venv-bench" / "bin" / "python"
     candidates = [os.environ.get("BENCH_PYTHON"), str(own) if own.exists() else None, sys.executable]
     for python in filter(None, candidates):
-        if subprocess.run([python, "-c", f"import {library}.meta" if library == "cmlcore" else f"import {library}"], capture_output=True, env=surroundings()).returncode == 0:
+        needs = "import cmlcore; cmlcore.meta_step" if library == "cmlcore" else f"import {library}"  # the step imports JAX and optax, the package does not
+        if subprocess.run([python, "-c", needs], capture_output=True, env=surroundings()).returncode == 0:
             return python
     return None
 
@@ -151,12 +152,14 @@ def measure(rounds: int = 15, seconds: float = 40.0) -> dict:
         row |= {"ms": 1e3 * t.median, "fastest_ms": 1e3 * t.fastest, "slowest_ms": 1e3 * t.slowest, "runs": t.runs}
     rounded = [{key: float(f"{v:.4g}") if isinstance(v, float) else v for key, v in row.items()} for row in rows]
     about = {"step": "peers", "machine": device_in_words(), "date": date.today().isoformat(), "versions": versions, "load": load}
-    return about | {"rows": rounded, "notes": notes + ([busy(load)] if load else [])}
+    return about | {"rows": rounded, "notes": notes + ([busy(load, rounded)] if load else [])}
 
 
-def busy(load: float) -> str:
-    """A sentence on how busy the machine was before the runs."""
-    return f"Before the runs {load:.1f} processes were waiting for {os.cpu_count()} cores: {'a busy machine, whose times are too long, though in proportion' if load > os.cpu_count() else 'a quiet machine'}."
+def busy(load: float, rows: list[dict]) -> str:
+    """A sentence on how busy the machine was before the runs, and on what that did to them."""
+    spread = max((row["ms"] / row["fastest_ms"] - 1 for row in rows), default=0.0)
+    state = "a busy machine" if load > (os.cpu_count() or 1) else "a quiet machine"
+    return f"Before the runs the load was {load:.1f} on {os.cpu_count()} cores, {state}; the medians are at most {spread:.0%} above the fastest runs."
 
 
 HEADS = ("way", "error", "ms a call", "fastest", "compile, s", "temporary, KiB", "lines")
@@ -174,10 +177,23 @@ def markdown(receipt: dict) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [HEADS, ["---"] * len(HEADS), *map(cells, receipt["rows"])])
 
 
+COLUMNS = {"error": "the least error", "ms": "the shortest call", "compile_s": "the shortest compilation", "memory_bytes": "the least temporary memory", "lines": "the fewest lines"}
+
+
+def best(receipt: dict) -> str:
+    """A sentence on who is best at what; whoever is within a tenth of the best is named with it."""
+    said = []
+    for key, words in COLUMNS.items():
+        known = {row["way"]: row[key] for row in receipt["rows"] if row[key] is not None}
+        least = min(known.values(), default=None)
+        said += [f"{words}: {' and '.join(way for way, value in known.items() if value <= 1.1 * least)}"] if known else []
+    return f"{'; '.join(said)}.".replace("the", "The", 1) if said else "No way is installed here."
+
+
 def shown(receipt: dict) -> str:
     """A receipt as text."""
     body = [HEADS, *map(cells, receipt["rows"])]
     widths = [max(len(line[k]) for line in body) for k in range(len(HEADS))]
     table = ["  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:]))]) for line in body]
     versions = ", ".join(f"{name} {version}" for name, version in receipt["versions"].items())
-    return "\n".join([f"{receipt['step']} on {receipt['machine']}; {versions}", "", *table, "", *receipt["notes"]])
+    return "\n".join([f"{receipt['step']} on {receipt['machine']}; {versions}", "", *table, "", best(receipt), *receipt["notes"]])

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import sys
 
 import numpy as np
@@ -136,4 +137,11 @@ def test_a_peer_that_is_not_installed_is_a_line_that_says_so(monkeypatch):
 
 def test_the_table_of_the_readme_is_the_receipt_s():
     readme = (peers.HERE.parent / "README.md").read_text()
-    assert any(peers.markdown(json.loads(file.read_text())) in readme for file in table.RECEIPTS.glob("*-peers.json"))
+    kept = [json.loads(file.read_text()) for file in table.RECEIPTS.glob("*-peers.json")]
+    assert any(peers.markdown(receipt) in readme and peers.best(receipt) in re.sub(r"\s+", " ", readme) for receipt in kept)
+
+
+def test_who_is_best_at_what_is_said_of_all_that_are_level():
+    row = {"ms": 10.0, "compile_s": None, "memory_bytes": 5, "lines": 6}
+    receipt = {"rows": [{"way": "a", "error": 1e-3} | row, {"way": "b", "error": 1e-6} | row | {"ms": 10.5, "memory_bytes": None}, {"way": "c", "error": 2e-6} | row | {"ms": 20.0}]}
+    assert peers.best(receipt) == "The least error: b; the shortest call: a and b; the least temporary memory: a and c; the fewest lines: a and b and c."
