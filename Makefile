@@ -27,7 +27,7 @@ help:
 	@echo "make print        the book as one PDF, _build/the-contrastive-rule.pdf (needs chromium)"
 	@echo "make zip          the site as one archive that opens from disk, for a room without a network"
 	@echo "make lab          open the notebooks in JupyterLab"
-	@echo "make bench        time a meta-step against its floor, other ways to compute it, and PyTorch (in .venv-bench)"
+	@echo "make bench        time a meta-step against its floor, other ways to compute it, PyTorch and peers (in .venv-bench)"
 	@echo "make test-oldest  the tests, without the notebooks, with the oldest supported version of everything"
 	@echo "make colab        the notebooks as Colab runs them, in fresh environments with the oldest and the newest versions"
 	@echo "make clean        remove what was built, and the virtual environments"
@@ -113,13 +113,13 @@ clean:
 	@$(UV) --python .venv-class/bin/python -r requirements.txt "nbgrader>=0.9.5,<0.10"
 	@touch $@
 
-# PyTorch for one column of `make bench`: built for this machine's GPU, or for its CPU. Without it that column says so.
+# PyTorch for one column of `make bench`, built for this machine's GPU, or for its CPU, and the peers of one table. Without them that column or that row says so.
 .venv-bench/installed: benchmarks/requirements.txt | .venv/installed
-	@if ( $(call environment,.venv-bench) ) && { .venv-bench/bin/python -c 'import torch' 2>/dev/null || \
-	  { echo "Installing PyTorch into .venv-bench ..."; \
+	@if ( $(call environment,.venv-bench) ) && { .venv-bench/bin/python -c 'import torch, jaxopt, optimistix, torchopt' 2>/dev/null || \
+	  { echo "Installing PyTorch and the peers into .venv-bench ..."; \
 	    $(UV) --python .venv-bench/bin/python --torch-backend=auto -r benchmarks/requirements.txt || \
 	    .venv-bench/bin/python -m pip install --quiet -r benchmarks/requirements.txt; }; }; then touch $@; \
-	else echo "PyTorch could not be installed. The next \`make bench\` tries again."; fi
+	else echo "PyTorch or a peer could not be installed. The next \`make bench\` tries again."; fi
 
 # Make the virtual environment $(1), unless a whole one is there: uv is the last thing that goes in.
 define environment

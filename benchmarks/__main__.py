@@ -1,4 +1,4 @@
-"""`python -m benchmarks [conv4] [sine] [--receipt]`: the cost of a step beside its floor, and beside PyTorch's."""
+"""`python -m benchmarks [conv4] [sine] [peers] [--receipt]`: the cost of a step beside its floor, and beside PyTorch's; and one problem, solved by peers."""
 
 import argparse
 import importlib
@@ -9,11 +9,12 @@ from importlib import metadata
 
 import jax
 
-from benchmarks import clock, pytorch, table
+from benchmarks import clock, peers, pytorch, table
 from cmlcore.runs.experiment import device_in_words
 from cmlcore.speed import devices
 
 STEPS = ("conv4", "sine")
+NAMES = (*STEPS, "peers")
 
 
 def steps(names):
@@ -63,21 +64,31 @@ def shown(receipt: dict) -> str:
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="step", help=f"which of {', '.join(STEPS)}; by default all")
+    parser.add_argument("names", nargs="*", metavar="step", help=f"which of {', '.join(NAMES)}; by default all")
     parser.add_argument("--receipt", action="store_true", help="keep the tables under benchmarks/receipts")
     parser.add_argument("--rounds", type=int, default=15, help="runs of each way (default 15)")
     parser.add_argument("--seconds", type=float, default=40, help="time for the runs of one table (default 40)")
     args = parser.parse_args()
-    if unknown := set(args.names) - set(STEPS):
-        parser.error(f"there is no step {', '.join(sorted(unknown))}; choose from {', '.join(STEPS)}.")
+    if unknown := set(args.names) - set(NAMES):
+        parser.error(f"there is no step {', '.join(sorted(unknown))}; choose from {', '.join(NAMES)}.")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU's memory is shared with PyTorch's process
     devices.split_cpu()
+    names = args.names or NAMES
+    if "peers" in names:  # first: its processes are to have the machine to themselves
+        report(peers.measure(args.rounds, args.seconds), peers.shown, args.receipt)
+    chosen = [name for name in names if name in STEPS]
+    if not chosen:
+        return
     measured = clock.rates(jax.default_backend() == "gpu")
-    for step in steps(args.names or STEPS):
-        receipt = measure(*step, args.rounds, args.seconds, measured)
-        print(shown(receipt), end="\n\n", flush=True)
-        if args.receipt:
-            table.keep(receipt, receipt["step"])
+    for step in steps(chosen):
+        report(measure(*step, args.rounds, args.seconds, measured), shown, args.receipt)
+
+
+def report(receipt: dict, text, kept: bool) -> None:
+    """Print a receipt, and keep it if that was asked for."""
+    print(text(receipt), end="\n\n", flush=True)
+    if kept:
+        table.keep(receipt, receipt["step"])
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
 
 from benchmarks import __main__ as bench
-from benchmarks import clock, conv4, page, pytorch, pytorch_worker, sine, table
+from benchmarks import clock, conv4, page, peers, peers_worker, pytorch, pytorch_worker, sine, table
 from benchmarks.clock import Case
 
 MACHINE = {"float32": 1e9, "bfloat16": 4e9, "bandwidth": 1e8}
@@ -87,3 +89,64 @@ def test_a_table_of_the_page_can_be_read():
     receipt = {"machine": "a machine", "versions": {"chromium": "1"}, "program": program, "explorables": {"phone": [row]}}
     text = page.text(receipt)
     assert "2.0 times the floor" in text and "stopped-early" in text and "7e+06 operations at 3 GFLOP/s" in text
+
+
+# ---- one problem, solved by peers ----------------------------------------------------------------------------------------
+
+
+def test_the_exact_answer_of_the_peers_problem_is_that_of_finite_differences():
+    arrays = {name: a.astype(np.float64) for name, a in peers.data().items()}
+    found = peers.exact(**arrays)
+    for k in (0, 7, 150):
+        there, back = ({**arrays, "theta": arrays["theta"] + sign * 1e-5 * (np.arange(peers.WEIGHTS) == k)} for sign in (1, -1))
+        assert found[k] == pytest.approx((peers.outer(**there) - peers.outer(**back)) / 2e-5, rel=1e-6)
+
+
+def test_our_ways_find_it():
+    found = peers.Peer(sys.executable, "cmlcore", peers.data() | {"exact": peers.exact(**peers.data())})
+    ways = found.about["ways"]
+    assert ways.keys() == peers_worker.WAYS["cmlcore"].keys() and found.seconds("matched") > 0
+    found.close()
+    assert ways["matched"]["error"] < 0.02 and ways["implicit, cg"]["error"] < 1e-4
+    assert all(way["compile_s"] > 0 and way["memory_bytes"] > 0 for way in ways.values())
+
+
+def commented(a):
+    """A docstring."""
+    # a comment
+
+    b = max(
+        a,
+        1,
+    )
+    return lambda c: (b, c)
+
+
+def test_lines_are_counted_as_statements():
+    assert peers_worker.lines(commented) == 2
+    assert all(5 <= peers_worker.lines(way) <= 15 for ways in peers_worker.WAYS.values() for way in ways.values())
+
+
+def test_a_peer_that_is_not_installed_is_a_line_that_says_so(monkeypatch):
+    monkeypatch.setattr(peers, "interpreter", lambda library: None)
+    receipt = peers.measure(1, 1.0)
+    assert receipt["rows"] == [] and receipt == json.loads(json.dumps(receipt))
+    assert all(f"{library} did not install here." in peers.shown(receipt) for library in peers_worker.WAYS)
+
+
+def test_the_table_of_the_readme_is_the_receipt_s():
+    readme = (peers.HERE.parent / "README.md").read_text()
+    kept = [json.loads(file.read_text()) for file in table.RECEIPTS.glob("*-peers.json")]
+    assert any(peers.markdown(receipt) in readme and peers.best(receipt) in re.sub(r"\s+", " ", readme) for receipt in kept)
+
+
+def test_who_is_best_at_what_is_said_of_all_that_are_level():
+    row = {"ms": 10.0, "compile_s": None, "memory_bytes": 5, "lines": 6}
+    receipt = {
+        "rows": [
+            {"way": "a", "error": 1e-3} | row,
+            {"way": "b", "error": 1e-6} | row | {"ms": 10.5, "memory_bytes": None},
+            {"way": "c", "error": 2e-6} | row | {"ms": 20.0},
+        ]
+    }
+    assert peers.best(receipt) == "The least error: b; the shortest call: a and b; the least temporary memory: a and c; the fewest lines: a and b and c."

@@ -249,6 +249,26 @@ def test_self_check_knows_rounding():
     assert self_check(quadratic, found.proposed, theta, task).precision < 0.05
 
 
+@pytest.mark.parametrize("rule", [contrastive, matched, symmetric])
+def test_self_check_never_shrinks_a_nudge_that_rounding_spoils(rule):
+    """Far to the left of the V half a nudge doubles the error, which is no bias: in single precision, at every nudge below the best."""
+    exact = exact_gradient(*from_seed(0))
+    theta, task = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), from_seed(0))
+    spoilt = 0
+    for beta in (1e-5, 1e-6, 1e-7, 1e-8):
+        found = self_check(quadratic, rule(LONG, LONG, beta), theta, task)
+        if float(relative_error(found.estimate.grad, exact)) > 0.05:
+            spoilt += 1
+            assert found.limit == "zero" or found.limit == "precision" and found.proposed.beta > beta, (beta, found)
+    assert spoilt > 1
+
+
+def test_self_check_of_a_meta_gradient_that_is_zero_asks_where_theta_stands():
+    unseen = Problem(lambda phi, theta, _: jnp.sum((phi - 1) ** 2), lambda phi, theta, _: jnp.sum(phi**2), lambda theta, _: jnp.zeros(2))
+    found = self_check(unseen, matched(LONG, LONG, 0.1), jnp.ones(2))
+    assert found.limit == "zero" and "does theta stand in the inner loss" in found.advice and found.proposed.beta == 0.1
+
+
 def test_self_check_of_a_rule_that_it_cannot_take_apart():
     with pytest.raises(TypeError, match="contrastive estimator"):
         self_check(quadratic, implicit(SOLVED, dense()), *golden())

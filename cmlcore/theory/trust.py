@@ -14,14 +14,20 @@ from cmlcore.estimate import Estimate, measured, meta_gradient
 from cmlcore.estimators.contrastive import Contrast
 from cmlcore.solve import Repeated, Until
 
+ZERO = (
+    "The estimate is exactly zero: does theta stand in the inner loss, and phi in the outer one? Where learning starts, and how fast, is seen by "
+    "`unrolled` alone; a start is seen through a pull to it (`fixed_pull`)."
+)
+
 
 class SelfCheck(NamedTuple):
     """What limits an estimate, and what to try.
 
-    limit:     "nudge", "steps", "precision", or "nothing": all three are below the tolerance.
+    limit:     "nudge", "steps", "precision"; "nothing": all three are below the tolerance; "zero": the estimate is exactly zero.
     nudge:     relative error that the size of beta makes, extrapolated from beta and beta / 2 at twice the steps.
     steps:     relative change when every phase takes twice its steps.
-    precision: relative error that rounding makes: the dtype's epsilon on both derivatives, divided by beta.
+    precision: relative error that rounding makes: the dtype's epsilon on both derivatives, divided by beta; or, where smaller nudges show more of it,
+               what half the nudge changes.
     proposed:  the same estimator with settings that meet the tolerance if errors fall as theory says; itself where nothing limits it.
     advice:    one sentence, a text.
     estimate:  the `Estimate` at the settings given.
@@ -37,7 +43,7 @@ class SelfCheck(NamedTuple):
 
 
 def self_check(problem: Problem, estimator: Contrast, theta: Theta, task: Task = Task(), key=None, tolerance: float = 0.05) -> SelfCheck:
-    """Check one meta-gradient of `contrastive`, `symmetric`, `three_point` or `matched` against itself; seven phases of learning or so.
+    """Check one meta-gradient of `contrastive`, `symmetric`, `three_point` or `matched` against itself: four estimates.
 
     theta, task: pytrees of arrays, one task. tolerance: the relative error that would do, a number. The three errors are orders of magnitude, not bounds: an
     estimator that is wrong in the same way at beta and beta / 2, and at T and 2 T, passes. Raises TypeError for an estimator that is not a
@@ -47,15 +53,23 @@ def self_check(problem: Problem, estimator: Contrast, theta: Theta, task: Task =
         raise TypeError(f"self_check halves beta and doubles the steps of a contrastive estimator, and was given {estimator!r}.")
     longer = estimator._replace(free_solver=_twice(estimator.free_solver), nudged_solver=_twice(estimator.nudged_solver))
     with measured():
-        found, twice, half = (meta_gradient(one, problem, theta, task, key) for one in (estimator, longer, longer._replace(beta=estimator.beta / 2)))
+        found, twice = (meta_gradient(one, problem, theta, task, key) for one in (estimator, longer))
+        half, quarter = (meta_gradient(longer._replace(beta=estimator.beta / part), problem, theta, task, key) for part in (2, 4))
     size = float(trees.norm(twice.grad))
-    relative = lambda a, b: float(trees.norm(trees.sub(a.grad, b.grad))) / size if size else float("inf")
+    if not size:
+        return SelfCheck("zero", *[float("inf")] * 3, estimator, ZERO, found)
+    relative = lambda a, b: float(trees.norm(trees.sub(a.grad, b.grad))) / size
+    halved = relative(twice, half)
     errors = {
-        "nudge": relative(twice, half) / (1 - 0.5**estimator.order),
+        "nudge": halved / (1 - 0.5**estimator.order),
         "steps": relative(found, twice),
-        "precision": _rounding(problem, theta, task, found, estimator.beta) / size if size else float("inf"),
+        "precision": _rounding(problem, theta, task, found, estimator.beta) / size,
     }
-    limit = _limit(errors, tolerance)
+    # A bias shrinks with the nudge; what is divided by it grows. Twice the steps tell rounding from a phase that is not over.
+    grows = relative(half, quarter) > halved > errors["steps"]
+    if grows:
+        errors["precision"] = max(errors["precision"], halved)
+    limit = "precision" if grows and halved > tolerance else _limit(errors, tolerance)
     proposed, advice = _better(limit, errors, estimator, longer, tolerance)
     return SelfCheck(limit, errors["nudge"], errors["steps"], errors["precision"], proposed, advice, found)
 
