@@ -61,9 +61,9 @@ def cmlcore_matched(theta, x, y, qx, qy):
 
 def cmlcore_implicit(theta, x, y, qx, qy):
     import jax.numpy as jnp
-    from cmlcore.implicit import implicit
 
     import cmlcore
+    from cmlcore.estimators.implicit import implicit
 
     problem = cmlcore.Problem(lambda w, th, d: pulled_in_jax(w, th, *d), lambda w, th, d: loss_in_jax(w, *d), init=jnp.zeros_like)
     rule = implicit(cmlcore.gradient_descent(RATE, STEPS), cmlcore.cg(PRODUCTS))

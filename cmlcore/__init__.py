@@ -37,17 +37,17 @@ _NAMES = {
     "theory.trust": ("self_check",),
     "meta": ("evaluate", "in_turn", "meta_start", "meta_step", "meta_steps", "over_sound_tasks", "over_tasks"),
 }
-_HOME = {name: module for module, names in _NAMES.items() for name in names}
-__all__ = sorted(_HOME)
+HOME = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = sorted(HOME)
 
 
 def __getattr__(name: str):
-    if name not in _HOME:
+    if name not in HOME:
         raise AttributeError(f"module 'cmlcore' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"cmlcore.{_HOME[name]}"), name)
+    value = getattr(importlib.import_module(f"cmlcore.{HOME[name]}"), name)
     globals()[name] = value
     return value
 
 
 def __dir__():
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *HOME})

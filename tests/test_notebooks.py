@@ -67,6 +67,7 @@ def test_imports_are_followed_through_the_package():
         ("from . import c", "a.b", {"a", "a.b", "a.b.c"}),
         ("from ..x import y", "a.b", {"a", "a.x", "a.x.y"}),
         ("def f():\n    import late", "", {"late"}),
+        ("import cmlcore\n\nrule = cmlcore.matched(1, 2, 3)", "", {"cmlcore", "cmlcore.estimators", "cmlcore.estimators.contrastive"}),
     ],
 )
 def test_imported_names(source, package, expected):

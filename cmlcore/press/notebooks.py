@@ -26,6 +26,8 @@ from IPython.core.inputtransformer2 import TransformerManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from cmlcore import HOME
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "cmlcore"
 RECEIPTS = PACKAGE / "runs" / "receipts"
@@ -57,6 +59,7 @@ def module_file(name: str) -> Path | None:
 def imported(source: str, package: str = "") -> set[str]:
     """Dotted names that `source` may import, each with its parent packages: `from a.b import c` gives a, a.b and a.b.c.
 
+    `cmlcore.matched`, a name of the package's front door, is imported when it is asked for, and counts as its module does.
     package: the package that relative imports in `source` start from.
     """
     names = set()
@@ -67,6 +70,8 @@ def imported(source: str, package: str = "") -> set[str]:
             parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             base = ".".join(parents + ([node.module] if node.module else []))
             names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == PACKAGE.name and node.attr in HOME:
+            names.add(f"{PACKAGE.name}.{HOME[node.attr]}")
     return {".".join(name.split(".")[: i + 1]) for name in names for i in range(name.count(".") + 1)}
 
 
