@@ -154,6 +154,11 @@ def test_intact_it_is_the_settled_pull():
     np.testing.assert_array_equal(found.omega, SEEN.mean)
 
 
+def test_where_signs_rest_is_not_told_for_a_mixture():
+    with pytest.raises(ValueError, match="derived for Gaussian queries"):
+        settled(SEEN, NIGHT, Lesions(magnitude=False, wrong=0.2))
+
+
 def test_the_sign_alone_rests_where_the_whole_change_does(x64):
     """Within four standard errors of 0 there; and not at twice the pull, nor half a unit away."""
     end, lesions = settled(SEEN, NIGHT, Lesions(magnitude=False)), Lesions(magnitude=False)

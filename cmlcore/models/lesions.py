@@ -18,7 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from cmlcore.bilevel import require_nonzero_beta
+from cmlcore.bilevel import concrete, require_nonzero_beta
 from cmlcore.models.gaussian import World
 from cmlcore.models.hippocampus import Lesions, require_lesions
 from cmlcore.models.synapse import Synapses
@@ -96,9 +96,13 @@ def settled(world: World, night: Night, lesions: Lesions = Lesions()) -> Settled
     Intact, this is `cmlcore.models.gaussian.settled_pull`. Broken-off replay reaches a known part of the way, which depends on
     lambda; there the root is found by bisection. Synapses that know the sign alone rest where the others do: u_1^2 - u_0^2 is the
     product of two Gaussian variables, as often positive as negative where they are uncorrelated (for a trace of 1).
-    Raises ValueError for beta = 0.
+    With wrong examples the mean of a query is a mixture, and this does not hold: refused.
+
+    Raises ValueError for beta = 0, and for signs alone together with wrong examples.
     """
     require_nonzero_beta(night.beta)
+    if not lesions.magnitude and concrete(lesions.wrong) != 0:
+        raise ValueError("where synapses rest that know the sign alone is derived for Gaussian queries; with wrong examples they are a mixture. Simulate it.")
     known = moments(world, night, lesions)
     missing, beta = lesions.query == "missing", night.beta
     nothing, endless, lost = (jnp.full_like(known.first, x) for x in (jnp.nan, jnp.inf, 0.0))
