@@ -152,6 +152,28 @@ def test_a_figure_moves_on_its_slide(decks, browser):
 
 
 @pytest.mark.browser
+def test_what_is_too_large_becomes_smaller(decks, browser):
+    """A formula, a table and lines of print that do not fit a small projector as they are."""
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    page.goto((decks / "whose-job.html").as_uri())
+    page.wait_for_function("window.Reveal && Reveal.isReady()")
+    page.evaluate("window.MathJax?.startup?.promise.then(() => 0)")
+    made = deck(CHAPTERS["whose-job"], "whose-job")
+    assert page.evaluate("Reveal.getTotalSlides()") == len(made)
+    smaller = 0
+    for one in made:
+        shown = "Reveal.getCurrentSlide()"
+        wide = f"[...{shown}.querySelectorAll('pre, mjx-container[display]')].filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1).length"
+        page.wait_for_function(f"{wide} === 0")
+        if one.title == "Derived against simulated":
+            page.wait_for_function(f"{shown}.scrollHeight <= {shown}.clientHeight + 1")
+        smaller += page.evaluate(f"[...{shown}.querySelectorAll('table, pre, mjx-container[display]')].some(e => e.style.fontSize)")
+        page.evaluate("Reveal.next()")
+    assert smaller >= 4
+    page.close()
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("scheme, width", [("light", 1280), ("dark", 390)])
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_everybody_can_read_a_deck(decks, browser, name, scheme, width):
