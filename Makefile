@@ -22,7 +22,7 @@ help:
 	@echo "make notebooks    execute the notebooks that are out of date, and no more"
 	@echo "make site         build _build/html from the notebooks as they are"
 	@echo "make class        notebooks for students (no solutions) and for teachers, and a course for nbgrader, in _build/class"
-	@echo "make class-check  a class with made-up answers goes through nbgrader itself (in .venv-class)"
+	@echo "make class-check  a class with made-up answers, and a chapter, go through nbgrader itself (in .venv-class)"
 	@echo "make slides       slides of every chapter, with live figures and a speaker's window, in _build/slides"
 	@echo "make print        the book as one PDF, _build/the-contrastive-rule.pdf (needs chromium)"
 	@echo "make zip          the site as one archive that opens from disk, for a room without a network"

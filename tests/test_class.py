@@ -1,14 +1,19 @@
 """Editions for a class, and the autograder, on a small book of one chapter with made-up answers; and the editions of the real book."""
 
 import csv
+import html
+import itertools
 import re
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
+from markdown_it import MarkdownIt
 from small_book import DOUBLE, chapter
+from test_site_browser import require_accessible
 
 from cmlcore.press import editions, examine, grade, notebooks
-from cmlcore.press.exercises import exercises
+from cmlcore.press.exercises import EXERCISE, SOLUTION, TEACHER, answered, exercises, tagged
 from cmlcore.press.plain import plain
 
 MYST = re.compile(r"\{[\w:]+\}`|^:::|^\([\w-]+\)=$|\$\$ *\([\w-]+\)|\\tag\{\?\}", re.MULTILINE)
@@ -121,6 +126,78 @@ def test_students_get_no_solutions_and_no_teachers_part(made):
         has_exercises = bool(exercises(nbformat.read(notebooks.ROOT / "book" / file.name, as_version=4), file.stem))
         assert secret == (file.parent.name == "teacher" and has_exercises), file
         nbformat.validate(nbformat.read(file, as_version=4))
+
+
+def test_an_edition_runs_what_its_chapter_runs(made):
+    """Its code is the chapter's, cell by cell, but for one comment above an exercise; so whoever executes the chapter has executed both editions."""
+    for file in made:
+        chapter = nbformat.read(notebooks.ROOT / "book" / file.name, as_version=4)
+        cut = () if file.parent.name == "teacher" else (SOLUTION, TEACHER)
+        kept = [cell for cell in chapter.cells if not any(tagged(cell, tag) for tag in cut)]
+        mine = nbformat.read(file, as_version=4).cells
+        assert [(cell.cell_type, cell.id) for cell in mine] == [(cell.cell_type, cell.id) for cell in kept]
+        for cell, own in zip(mine, kept, strict=True):
+            if cell.cell_type == "code":
+                comment, _, rest = cell.source.partition("\n") if tagged(own, EXERCISE) else ("# Exercise ", "", cell.source)
+                assert rest == own.source and comment.startswith("# Exercise ") and not cell.outputs, f"{file}: {cell.source[:200]}"
+        assert all(cell.cell_type == "markdown" for cell in chapter.cells if tagged(cell, SOLUTION) or tagged(cell, TEACHER)), "no code is ever cut"
+
+
+def test_a_chapter_of_the_book_is_marked(made, tmp_path):
+    """The students' edition as it stands gets nothing, and with the book's solutions in place everything, within the limits that a class has."""
+    as_it_stands = next(file for file in made if (file.parent.name, file.stem) == ("student", "bilevel"))
+    book = exercises(nbformat.read(notebooks.ROOT / "book" / "bilevel.ipynb", as_version=4), "bilevel")
+    solutions = {editions.mark(exercise): exercise.solution for exercise in book if exercise.stub}
+    nb = nbformat.read(as_it_stands, as_version=4)
+    for cell in nb.cells:
+        if tagged(cell, EXERCISE):
+            cell.source = answered(cell.source, solutions[cell.source.partition("\n")[0]])
+    nbformat.write(nb, tmp_path / "solved.ipynb")
+    assert points(tmp_path / "solved.ipynb") == [exercise.points if exercise.stub else 0 for exercise in book]
+    marks = grade.grade(as_it_stands)
+    assert [mark.points for mark in marks] == [0] * len(book)
+    assert [mark.said for mark in marks] == ["Not answered yet." if exercise.stub else "for discussion" for exercise in book]
+
+
+def shown(file):
+    """The text of an edition as CommonMark with tables shows it, which JupyterLab and Colab do; code as a listing."""
+    made = MarkdownIt("commonmark", {"html": True}).enable("table")
+    parts = [
+        made.render(re.sub(r"\$\$.*?\$\$", "(formula)", cell.source, flags=re.DOTALL))
+        if cell.cell_type == "markdown"
+        else f"<pre>{html.escape(cell.source)}</pre>"
+        for cell in nbformat.read(file, as_version=4).cells
+    ]
+    return "\n".join(parts)
+
+
+def test_what_an_edition_shows_is_in_order(made):
+    """One title, no level of a heading left out, a head above every table, a summary on every fold, words for every image, no link without words."""
+    for file in made:
+        page = BeautifulSoup(shown(file), "html.parser")
+        levels = [int(tag.name[1]) for tag in page.find_all(re.compile("^h[1-6]$"))]
+        assert levels[0] == 1 and levels.count(1) == 1 and all(b <= a + 1 for a, b in itertools.pairwise(levels)), f"{file}: {levels}"
+        assert all(any(cell.get_text().strip() for cell in table.find_all("th")) for table in page.find_all("table")), file
+        assert all(fold.find("summary").get_text().strip() for fold in page.find_all("details")), file
+        assert all(image.get("alt") for image in page.find_all("img")), file
+        assert all(link.get_text().strip() for link in page.find_all("a")), file
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("kind", ["student", "teacher"])
+def test_everybody_can_read_an_edition(made, browser, tmp_path, kind):
+    """axe on the text of one chapter, in a bare page. What stands around it is JupyterLab's or Colab's. A figure is not in it before it runs: then it
+    is the page's own figure, with its sentence and its table, which the tests of the site judge."""
+    file = next(file for file in made if (file.parent.name, file.stem) == (kind, "bilevel"))
+    (tmp_path / "edition.html").write_text(
+        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Bilevel</title></head><body><main>{shown(file)}</main></body></html>'
+    )
+    page = browser.new_page()
+    page.goto((tmp_path / "edition.html").as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+    page.add_style_tag(content="pre { white-space: pre-wrap }")
+    require_accessible(page, f"{kind}, bilevel", {})
+    page.close()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import ast
 import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from cmlcore.press import nbgrader, notebooks
 from cmlcore.press.exercises import exercises, marking, verdict
 
 TOOL = importlib.util.find_spec("nbgrader")
+NO_TOOL = "nbgrader is not installed here: `make class-check` does that, in an environment of its own"
 FOUND = {path: exercises(nbformat.read(path, as_version=4), path.stem) for path in notebooks.notebooks()}
 
 
@@ -69,9 +69,12 @@ def test_a_check_that_fails_gives_nothing():
     assert mark.points == 0
 
 
-def test_two_answers_in_one_cell_are_refused():
-    with pytest.raises(ValueError, match="here are 2"):
-        nbgrader.parts("my_a = None\nmy_b = None")
+def test_two_answers_may_stand_together_and_not_apart():
+    assert nbgrader.parts("x = 1\nmy_a = None  # of x\nmy_b = None\n\nprint(my_a)") == ("x = 1", "my_a = None  # of x\nmy_b = None", "print(my_a)")
+    with pytest.raises(ValueError, match="here are 2, which do not"):
+        nbgrader.parts("my_a = None\nx = 1\nmy_b = None")
+    with pytest.raises(ValueError, match="here are 0"):
+        nbgrader.parts("x = 1")
 
 
 # ---- the round trip -------------------------------------------------------------------------------------------------------
@@ -95,30 +98,50 @@ def tool(course, *arguments):
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.skipif(TOOL is None, reason="nbgrader is not installed here: `make class-check` does that, in an environment of its own")
-def test_a_class_goes_through_nbgrader(tmp_path):
-    (tmp_path / "nbgrader_config.py").write_text(nbgrader.SETTINGS)
-    (tmp_path / "source" / "tiny").mkdir(parents=True)
-    nbformat.write(nbgrader.assignment(chapter(), "tiny", 1), tmp_path / "source" / "tiny" / "tiny.ipynb")
-    tool(tmp_path, "generate_assignment", "tiny")
-    released = tmp_path / "release" / "tiny" / "tiny.ipynb"
-    assert "SOLUTION" not in released.read_text() and "Secret" not in released.read_text()
-    for student, answers in ANSWERS.items():
-        handed_in = tmp_path / "submitted" / student / "tiny" / "tiny.ipynb"
+def autograded(course, name, assignment, answers):
+    """What nbgrader gives to a class: student -> cell -> (points, of). answers: student -> texts of what was released, and what they put there."""
+    (course / "nbgrader_config.py").write_text(nbgrader.SETTINGS)
+    (course / "source" / name).mkdir(parents=True)
+    nbformat.write(assignment, course / "source" / name / f"{name}.ipynb")
+    tool(course, "generate_assignment", name)
+    released = course / "release" / name / f"{name}.ipynb"
+    assert "SOLUTION" not in released.read_text()
+    for student, changes in answers.items():
+        handed_in = course / "submitted" / student / name / f"{name}.ipynb"
         handed_in.parent.mkdir(parents=True)
-        shutil.copy(released, handed_in)
-        nb = nbformat.read(handed_in, as_version=4)
-        for old, new in answers:
+        nb = nbformat.read(released, as_version=4)
+        for old, new in changes:
             assert sum(old in cell.source for cell in nb.cells) == 1, old
             for cell in nb.cells:
                 cell.source = cell.source.replace(old, new)
         nbformat.write(nb, handed_in)
-    tool(tmp_path, "autograde", "tiny", "--ExecutePreprocessor.timeout=20")
+    tool(course, "autograde", name, f"--ExecutePreprocessor.timeout={20 if name == 'tiny' else 120}")
 
     from nbgrader.api import Gradebook
 
-    with Gradebook(f"sqlite:///{tmp_path / 'gradebook.db'}") as book:
-        for student, expected in EXPECTED.items():
-            grades = {grade.name: grade for grade in book.find_submission_notebook("tiny", "tiny", student).grades}
-            assert [grades[f"tiny-{k}-check"].auto_score for k in (1, 2)] == expected, student
-            assert grades["tiny-3-answer"].max_score == 3 and grades["tiny-3-answer"].auto_score in (None, 0)
+    with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
+        return {
+            student: {grade.name: (grade.auto_score, grade.max_score) for grade in book.find_submission_notebook(name, name, student).grades}
+            for student in answers
+        }
+
+
+@pytest.mark.skipif(TOOL is None, reason=NO_TOOL)
+def test_a_class_goes_through_nbgrader(tmp_path):
+    grades = autograded(tmp_path, "tiny", nbgrader.assignment(chapter(), "tiny", 1), ANSWERS)
+    assert "Secret" not in (tmp_path / "release" / "tiny" / "tiny.ipynb").read_text()
+    for student, expected in EXPECTED.items():
+        assert [grades[student][f"tiny-{k}-check"][0] for k in (1, 2)] == expected, student
+        points, of = grades[student]["tiny-3-answer"]
+        assert of == 3 and points in (None, 0)
+
+
+@pytest.mark.skipif(TOOL is None, reason=NO_TOOL)
+def test_a_chapter_of_the_book_goes_through_nbgrader(tmp_path, course):
+    """What the book solves gets all points, and what it leaves to the reader none."""
+    found = FOUND[next(path for path in FOUND if path.stem == "bilevel")]
+    checked = [exercise for exercise in found if exercise.stub]
+    solved = [(nbgrader.parts(exercise.stub)[1], exercise.solution) for exercise in checked]
+    grades = autograded(tmp_path, "bilevel", course["bilevel"], {"nothing": [], "everything": solved})
+    assert [grades["everything"][f"{exercise.name}-check"] for exercise in checked] == [(exercise.points, exercise.points) for exercise in checked]
+    assert [grades["nothing"][f"{exercise.name}-check"] for exercise in checked] == [(0, exercise.points) for exercise in checked]

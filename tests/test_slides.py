@@ -74,6 +74,32 @@ def test_a_misconception_is_a_belief_and_an_answer():
         misconceptions("**Misconceptions to expect.** They think that A.")
 
 
+def test_a_tag_puts_a_cell_on_a_slide_or_off():
+    long = "\n".join(f"x = {k}" for k in range(50))
+    cells = {"words": "Words.\n\n$$ a = b $$\n\n### More", "formula": "$$ c = d $$ (c-d)", "long": long, "short": "y = 1", "drawn": "z = 2"}
+
+    def made(**tags):
+        nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Title\n\n*A picture.*\n\n**Why?**")])
+        for name, source in cells.items():
+            new = nbformat.v4.new_markdown_cell if name in ("words", "formula") else nbformat.v4.new_code_cell
+            own = ["hide-input"] if name == "drawn" else []
+            nb.cells.append(new(source, metadata={"tags": own + ([tags[name]] if name in tags else [])}))
+        slides = deck(nb, "tiny")
+        return [(slide.kind, cell.source) for slide in slides[1:] for cell in slide.cells], " ".join(slide.notes for slide in slides)
+
+    on, notes = made()
+    assert on == [("equation", cells["formula"]), ("code", "y = 1")] and "Words." in notes and long not in notes
+    on, notes = made(words="slide", long="slide", drawn="slide")
+    assert on == [("text", cells["words"]), ("equation", cells["formula"]), ("code", long), ("code", "y = 1"), ("code", "z = 2")] and "Words." not in notes
+    on, notes = made(words="no-slide", formula="no-slide", short="no-slide")
+    assert on == [] and "Words." not in notes
+
+
+def test_a_tagged_cell_keeps_its_heading():
+    cells = [nbformat.v4.new_markdown_cell("# T\n\n*A.*"), nbformat.v4.new_markdown_cell("(here)=\n## Next\n\nOne.\n\nTwo.", metadata={"tags": ["slide"]})]
+    assert [(slide.title, slide.text.strip()) for slide in deck(nbformat.v4.new_notebook(cells=cells), "tiny")] == [("T", "*A.*"), ("Next", "One.\n\nTwo.")]
+
+
 # ---- the slides as files --------------------------------------------------------------------------------------------------
 
 
@@ -122,6 +148,28 @@ def test_a_figure_moves_on_its_slide(decks, browser):
     page.keyboard.press("ArrowRight")
     page.wait_for_function("Reveal.getCurrentSlide().id === 'the-two-loops'")
     assert errors == []
+    page.close()
+
+
+@pytest.mark.browser
+def test_what_is_too_large_becomes_smaller(decks, browser):
+    """A formula, a table and lines of print that do not fit a small projector as they are."""
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    page.goto((decks / "whose-job.html").as_uri())
+    page.wait_for_function("window.Reveal && Reveal.isReady()")
+    page.evaluate("window.MathJax?.startup?.promise.then(() => 0)")
+    made = deck(CHAPTERS["whose-job"], "whose-job")
+    assert page.evaluate("Reveal.getTotalSlides()") == len(made)
+    smaller = 0
+    for one in made:
+        shown = "Reveal.getCurrentSlide()"
+        wide = f"[...{shown}.querySelectorAll('pre, mjx-container[display]')].filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1).length"
+        page.wait_for_function(f"{wide} === 0")
+        if one.title == "Derived against simulated":
+            page.wait_for_function(f"{shown}.scrollHeight <= {shown}.clientHeight + 1")
+        smaller += page.evaluate(f"[...{shown}.querySelectorAll('table, pre, mjx-container[display]')].some(e => e.style.fontSize)")
+        page.evaluate("Reveal.next()")
+    assert smaller >= 4
     page.close()
 
 

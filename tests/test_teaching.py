@@ -1,4 +1,4 @@
-"""The page for teachers: its drawing equals the references, it leaves out no chapter and no misconception, and every project's first lines run."""
+"""The page for teachers: its drawing equals the references, it leaves out no chapter and no misconception, and every project's trial gives its numbers."""
 
 import re
 
@@ -13,7 +13,8 @@ from cmlcore.press.notebooks import ROOT
 from cmlcore.press.plain import references
 
 PAGE = (ROOT / "book" / "teaching.md").read_text()
-PROJECTS = re.findall(r"^### (.+?)\n\n\*Data: .+?```python\n(.+?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+TRIED = r"^:::\{dropdown\} One short trial\n```python\n(.+?)^```\n\n```text\n(.+?)^```$"
+PROJECTS = re.findall(rf"^### (.+?)\n\n\*Data: .+?```python\n(.+?)^```\n\n{TRIED}", PAGE, re.MULTILINE | re.DOTALL)
 TITLES = {name: references().pages[name] for name in teaching.texts()}
 
 
@@ -58,10 +59,19 @@ def test_there_are_projects_and_each_names_its_data():
     assert len(PROJECTS) == PAGE.partition("(projects)=")[2].count("\n### ") >= 5
 
 
-@pytest.mark.parametrize("name, lines", PROJECTS, ids=[name for name, _ in PROJECTS])
-def test_the_first_lines_of_a_project_run(name, lines, capsys):
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+@pytest.mark.parametrize("name, lines, trial, told", PROJECTS, ids=[name for name, *_ in PROJECTS])
+def test_the_first_lines_of_a_project_run_and_its_trial_says_what_the_page_says(name, lines, trial, told, capsys):
+    """Word by word; the numbers within a seventh, or two hundredths, since other machines round otherwise."""
     if "omniglot" in lines and (why := missing_data(ROOT / "book" / "characters.ipynb")):
         pytest.skip(why)
-    exec(compile(lines, name, "exec"), {})
+    names = {}
+    exec(compile(lines, name, "exec"), names)
     said = capsys.readouterr().out
     assert re.search(r"\d", said) and "nan" not in said
+    exec(compile(trial, name, "exec"), names)
+    said = capsys.readouterr().out
+    assert NUMBER.sub("#", said) == NUMBER.sub("#", told)
+    assert [*map(float, NUMBER.findall(said))] == pytest.approx([*map(float, NUMBER.findall(told))], rel=1 / 7, abs=0.02)

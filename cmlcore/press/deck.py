@@ -1,6 +1,7 @@
 """The slides of a chapter, chosen by what its cells are: figures, numbered equations, theorems, code in the reader's sight, what checks print.
 
-Prose becomes the speaker's notes. A cell tagged `no-slide` is left out, and one tagged `slide` is on a slide whatever it is.
+Prose becomes the speaker's notes. A cell tagged `no-slide` is left out, also of the notes. One tagged `slide` is on a slide whatever it is: of text,
+all of it on one; of code, whatever its length. What `setup` or an exercise's tags leave out, it does not bring back.
 """
 
 import re
@@ -15,6 +16,7 @@ from cmlcore.press.lesson import plan, starts, teachers_part
 LEFT_OUT = (EXERCISE, HINT, SOLUTION, TEACHER, "setup", "no-slide")
 BLOCK = re.compile(r"^:::.*?^:::$|^\$\$[^\n]+\$\$[^\n]*$|^\$\$.*?^\$\$[^\n]*$|^```.*?^```$|(?:^(?!:::|\$\$|```)[^\n]+\n?)+", re.MULTILINE | re.DOTALL)
 LABEL = re.compile(r"\$\$ *\(([\w-]+)\)")
+HEAD = re.compile(r"(?:\([\w-]+\)=\n)?##? [^\n]+\n*")
 CODE_LINES = 32  # a cell of code that is longer is no slide
 
 
@@ -58,8 +60,10 @@ def deck(nb, chapter: str) -> list[Slide]:
             slides[-1] = slides[-1]._replace(notes="\n\n".join(filter(None, [slides[-1].notes, *waiting])))
             waiting.clear()
         else:
-            shown = waiting.pop(0)
-            add("text", [nbformat.v4.new_markdown_cell(shown)])
+            shown = [waiting.pop(0)]
+            while shown[-1].endswith(":") and waiting:  # what it announces, too
+                shown.append(waiting.pop(0))
+            add("text", [nbformat.v4.new_markdown_cell(block) for block in shown])
 
     for cell in nb.cells:
         if any(tagged(cell, tag) for tag in LEFT_OUT):
@@ -72,10 +76,11 @@ def deck(nb, chapter: str) -> list[Slide]:
                 caption = next((o.data[MIME]["title"] for o in cell.outputs if MIME in o.get("data", {})), "")
                 add(kind, [cell], caption=caption)
             continue
-        for block in BLOCK.findall(cell.source):
+        asked = tagged(cell, "slide")
+        for block in blocks(cell):
             block = block.strip("\n")
             text = nbformat.v4.new_markdown_cell(block)
-            if re.match(r"\([\w-]+\)=|### ", block) or section == "Exercises":
+            if not (asked and not HEAD.match(block)) and (re.match(r"\([\w-]+\)=|### ", block) or section == "Exercises"):
                 block = re.sub(r"^\([\w-]+\)=\n", "", block)
                 if not block.startswith(("# ", "## ")):
                     continue
@@ -84,6 +89,8 @@ def deck(nb, chapter: str) -> list[Slide]:
             elif block.startswith("## "):
                 close()
                 section = block[3:].splitlines()[0].strip()
+            elif asked:
+                add("text", [text], labels=tuple(LABEL.findall(block)))
             elif section == "Sources" or block.startswith(":::{dropdown}"):
                 continue
             elif block.startswith("*") and not block.startswith("**") and not slides:
@@ -100,8 +107,6 @@ def deck(nb, chapter: str) -> list[Slide]:
                     waiting.append(block)
             elif block.startswith(":::{prf:"):
                 add("theorem", [text], labels=tuple(LABEL.findall(block)))
-            elif tagged(cell, "slide"):
-                add("text", [text])
             elif re.match(r"\*\*(What you saw|Read off)", block) and slides:
                 slides[-1] = slides[-1]._replace(notes="\n\n".join(filter(None, [slides[-1].notes, block])))
             else:
@@ -111,6 +116,15 @@ def deck(nb, chapter: str) -> list[Slide]:
         lines = "\n".join(f"* {one.level}: {one.title} ({one.minutes} minutes)" for one in found)
         slides.append(Slide("Exercises", "text", (nbformat.v4.new_markdown_cell(lines),)))
     return timed(slides, plan(teachers_part(nb)))
+
+
+def blocks(cell) -> list[str]:
+    """The blocks of a Markdown cell; of one tagged `slide`, its heading and all the rest."""
+    if not tagged(cell, "slide"):
+        return BLOCK.findall(cell.source)
+    head = HEAD.match(cell.source)
+    end = head.end() if head else 0
+    return [block for block in (cell.source[:end], cell.source[end:]) if block.strip()]
 
 
 def close_question(slides: list[Slide], waiting: list[str]) -> None:

@@ -32,15 +32,15 @@ c.IncludeHeaderFooter.header = ""
 
 
 def parts(stub: str) -> tuple[str, str, str]:
-    """An exercise's code, taken apart: what comes before the reader's statement, that statement, and the rest.
+    """An exercise's code, taken apart: what comes before the reader's statements, those statements, and the rest.
 
-    Raises ValueError unless exactly one statement binds names `my_...`.
+    Raises ValueError unless the statements that bind names `my_...` stand together, with no other between them.
     """
     nodes = answers(stub)
-    if len(nodes) != 1:
-        raise ValueError(f"an exercise has one statement of the reader's, which binds names my_...; here are {len(nodes)}.")
     lines = stub.splitlines()
-    first, last = nodes[0].lineno - 1, nodes[0].end_lineno
+    first, last = (nodes[0].lineno - 1, nodes[-1].end_lineno) if nodes else (0, 0)
+    if not nodes or len(ast.parse("\n".join(lines[first:last])).body) != len(nodes):
+        raise ValueError(f"the reader's statements, which bind names my_..., stand together in an exercise; here are {len(nodes)}, which do not.")
     return tuple("\n".join(part).strip("\n") for part in (lines[:first], lines[first:last], lines[last:]))
 
 

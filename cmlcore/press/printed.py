@@ -82,6 +82,8 @@ def still(page, whole) -> None:
             summary.attrs = {"class": "folded"}
         fold.name = "div"
         fold.attrs = {"class": "fold"}
+    for entry in page.select(".citation-list > .citation"):
+        entry["role"] = "listitem"  # the role that Docutils gives it is no part of a list
     for image in page.find_all("img", alt=False):
         image["alt"] = ""
 
