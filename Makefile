@@ -71,7 +71,7 @@ test: .venv/installed
 	@.venv/bin/python -m pytest $(SHARED) $(ARGS)
 
 # What the mathematics stands on; CONTRIBUTING.md has the times.
-QUICK := bound compare conv4 diagnostics errors estimators first_order hopfield implicit meta modulated package quadratic rooms solve spiking synapse theorem trust unroll
+QUICK := bound compare conv4 diagnostics errors estimators first_order hippocampus hopfield house imaginary implicit meta modulated package quadratic solve spiking synapse theorem trust unroll
 test-quick: .venv/installed
 	@.venv/bin/python -m pytest $(SHARED) $(wildcard $(QUICK:%=tests/test_%.py)) $(ARGS)
 

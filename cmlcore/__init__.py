@@ -12,7 +12,7 @@ extras       what only a part of the package needs
 estimators   the contrastive rule and its rivals
 theory       closed forms, bounds, diagnostics, comparisons, self_check
 models       networks, the error circuit, the energy network, the complex synapse, spikes and e-prop
-data         sine waves, wheels, Omniglot, handwritten digits
+data         sine waves, wheels, spikes, Omniglot, handwritten digits, CIFAR-10, natural images
 bandits      games for rewards, and who plays them
 speed        the same numbers in less time: written-out passes, a kernel, several devices
 explore      figures whose sliders work in Jupyter and on the static page

@@ -86,6 +86,35 @@ def test_meta_training_reduces_the_error_on_tasks_never_seen():
     assert sum(map(measure, lives)) / 4 < 0.75 * measure(theta)
 
 
+def test_an_outer_loop_gains_nothing_from_no_gradient_and_nothing_from_swapped_queries():
+    """The control that must fail: with meta-gradients of zero the error stays, to the bit; with the queries of another task, what was gained goes."""
+    square = lambda phi, seen: jnp.mean((phi - seen) ** 2)
+    problem = learned_pull(square)  # right weights scatter around 0; an example shows them with a little noise
+    solver, outer = gradient_descent(0.2, 60), optax.adam(0.1)
+    rule = matched(solver, solver, 0.01)
+
+    def draw(key):
+        right, first, second = (jax.random.normal(k, (5,)) for k in jax.random.split(key, 3))
+        return Task(right + 0.3 * first, right + 0.3 * second)
+
+    def swapped(key):
+        mine, other = jax.random.split(key)
+        return Task(draw(mine).support, draw(other).query)
+
+    def nothing(problem, theta, task, key=None):
+        found = rule(problem, theta, task, key)
+        return found._replace(grad=jax.tree.map(jnp.zeros_like, found.grad))
+
+    start = Synapses(jnp.zeros(5), jnp.zeros(5))
+    unseen = jax.vmap(draw)(jax.random.split(jax.random.key(9), 500))
+    score = jax.jit(lambda theta: evaluate(problem, solver, theta, unseen, lambda phi, theta, query: square(phi, query)).mean())
+    lived = lambda estimator, draw: meta_steps(meta_step(problem, estimator, outer, draw, 20), 60)(meta_start(start, outer, jax.random.key(1)))[0].theta
+    before, sound = float(score(start)), float(score(lived(rule, draw)))
+    assert sound < 0.6 * before
+    assert float(score(lived(nothing, draw))) == before
+    assert float(score(lived(rule, swapped))) > before
+
+
 def test_evaluate_gives_one_number_a_task():
     problem, theta = fixed_pull(LOSS, 0.1), init_mlp(jax.random.key(1), SMALL)
     solver = minibatch(optax.sgd(0.01), 5, subsample(4))

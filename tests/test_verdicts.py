@@ -79,7 +79,7 @@ def test_a_row_that_waits_says_so_in_the_table(monkeypatch):
     assert table.rows[1][2] == "level"
 
 
-# What the text of a page says about two rows, in words that no cell computes.
+# What a page says about two rows: in words that no cell computes, or in a sentence that a cell made when it was last executed.
 SAID = [
     ("sine-waves", "the contrastive rule and MAML are **level**", "sine-cml-full", "sine-maml", "level"),
     ("sine-waves", "for the full batch and for mini-batches", "sine-cml-minibatch-momentum", "sine-maml", "level"),
@@ -89,12 +89,18 @@ SAID = [
     ("top-down-modulation", "both the rule and MAML end higher", "sine-maml", "modulation-sine", "higher"),
     ("equilibrium-propagation", "nudging to either side and one nudge are level", "digits-eqprop", "digits-one-sided", "level"),
     ("equilibrium-propagation", "both are above the Hebbian rule", "digits-one-sided", "digits-hebbian", "higher"),
+    ("sine-waves", "waves the two methods are level", "sine-cml-full", "sine-maml", "level"),
+    ("complex-plane", "No. Its error is higher", "sine-imaginary", "sine-cml-full", "higher"),
+    ("characters", "by the standard below the one is level beside the other", "omniglot-small-one-sided", "omniglot-small-scratch", "level"),
+    ("characters", "the first is level beside training from scratch", "omniglot-small-matched", "omniglot-small-scratch", "level"),
 ]
 
 
 @pytest.mark.parametrize("page, words, ours, theirs, word", SAID)
 def test_a_verdict_in_prose_is_the_receipts(page, words, ours, theirs, word):
     cells = json.loads((ROOT / "book" / f"{page}.ipynb").read_text())["cells"]
-    text = re.sub(r"\s+", " ", " ".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown"))
+    written = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
+    made = ["".join(out.get("data", {}).get("text/markdown", "")) for c in cells for out in c.get("outputs", [])]
+    text = re.sub(r"\s+", " ", " ".join(written + made))
     assert words in text
     assert verdict(ours, theirs).word == word

@@ -1,5 +1,8 @@
-"""What a class needs, made from the book's notebooks: editions for students and teachers, an autograder; of this book.
+"""The book's own tools: notebooks kept executed, the site, and what a class needs, editions for students and teachers and an autograder; of this book.
 
+notebooks  python -m cmlcore.press.notebooks: executes the notebooks that are out of date
+book       python -m cmlcore.press.book: the site, in _build/html
+reference  the reference of the public names, from their docstrings
 exercises  the exercises of a chapter, found by the tags of their cells
 plain      MyST into the Markdown that Colab and JupyterLab show
 editions   python -m cmlcore.press.editions: notebooks for students and for teachers, in _build/class
