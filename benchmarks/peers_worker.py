@@ -53,7 +53,7 @@ def cmlcore_matched(theta, x, y, qx, qy):
 
     import cmlcore
 
-    problem = cmlcore.Problem(lambda w, th, d: pulled_in_jax(w, th, *d), lambda w, th, d: loss_in_jax(w, *d), init=jnp.zeros_like)
+    problem = cmlcore.Problem(lambda w, th, d: pulled_in_jax(w, th, *d), lambda w, th, d: loss_in_jax(w, *d), init=lambda th, d: jnp.zeros_like(th))
     learner = cmlcore.gradient_descent(RATE, STEPS)
     rule = cmlcore.matched(learner, learner, BETA)
     return rule(problem, theta, cmlcore.Task((x, y), (qx, qy))).grad
@@ -65,7 +65,7 @@ def cmlcore_implicit(theta, x, y, qx, qy):
     import cmlcore
     from cmlcore.estimators.implicit import implicit
 
-    problem = cmlcore.Problem(lambda w, th, d: pulled_in_jax(w, th, *d), lambda w, th, d: loss_in_jax(w, *d), init=jnp.zeros_like)
+    problem = cmlcore.Problem(lambda w, th, d: pulled_in_jax(w, th, *d), lambda w, th, d: loss_in_jax(w, *d), init=lambda th, d: jnp.zeros_like(th))
     rule = implicit(cmlcore.gradient_descent(RATE, STEPS), cmlcore.cg(PRODUCTS))
     return rule(problem, theta, cmlcore.Task((x, y), (qx, qy))).grad
 

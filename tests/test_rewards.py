@@ -222,14 +222,6 @@ def test_a_shuffled_prior_has_the_same_numbers_in_another_order():
     assert not np.array_equal(theta[0]["w"], mixed[0]["w"])
 
 
-def test_rows_play_the_same_games_and_scores_are_percent_of_uniform(monkeypatch):
-    monkeypatch.setattr(rewards, "TRIALS", 2000)
-    scores = rewards.judged(lambda theta, rate: bandit.bold(), jnp.zeros(2), jnp.arange(2), (0.0,))
-    assert scores["regret"].shape == (2, 5) and scores["delta 0.99"].shape == (2, 1)
-    np.testing.assert_array_equal(scores["delta 0.5"], scores["delta 0.5 after 2000"])
-    assert scores["regret"][:, 4].mean() == pytest.approx(100 * float(wheels.bold_regret(0.99) / wheels.uniform_regret(0.99)), rel=0.2)
-
-
 def test_seeds_that_run_together_come_apart(tmp_path):
     from cmlcore.runs.experiment import Experiment, Training, apart, run_seed
 

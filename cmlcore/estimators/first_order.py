@@ -17,7 +17,7 @@ def first_order(free_solver: Solver) -> MetaGradient:
 
         grad = d_theta L_out + (d init / d theta)' d_phi L_out,     both at (phi_T, theta)
 
-    With `init = lambda theta: theta` it is the outer gradient at the learned weights. Not T1-T2, which sets the
+    With `init = lambda theta, support: theta` it is the outer gradient at the learned weights. Not T1-T2, which sets the
     inverse *Hessian* to the identity and sees theta through the inner loss.
     """
 

@@ -56,8 +56,9 @@ def self_check(problem: Problem, estimator: Contrast, theta: Theta, task: Task =
         found, twice = (meta_gradient(one, problem, theta, task, key) for one in (estimator, longer))
         half, quarter = (meta_gradient(longer._replace(beta=estimator.beta / part), problem, theta, task, key) for part in (2, 4))
     size = float(trees.norm(twice.grad))
+    endless = float("inf")
     if not size:
-        return SelfCheck("zero", *[float("inf")] * 3, estimator, ZERO, found)
+        return SelfCheck("zero", endless, endless, endless, estimator, ZERO, found)
     relative = lambda a, b: float(trees.norm(trees.sub(a.grad, b.grad))) / size
     halved = relative(twice, half)
     errors = {
