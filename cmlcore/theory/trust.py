@@ -26,8 +26,7 @@ class SelfCheck(NamedTuple):
     limit:     "nudge", "steps", "precision"; "nothing": all three are below the tolerance; "zero": the estimate is exactly zero.
     nudge:     relative error that the size of beta makes, extrapolated from beta and beta / 2 at twice the steps.
     steps:     relative change when every phase takes twice its steps.
-    precision: relative error that rounding makes: the dtype's epsilon on both derivatives, divided by beta; or, where smaller nudges show more of it,
-               what half the nudge changes.
+    precision: relative error that rounding makes: the dtype's epsilon on both derivatives, divided by beta; an order of magnitude.
     proposed:  the same estimator with settings that meet the tolerance if errors fall as theory says; itself where nothing limits it.
     advice:    one sentence, a text.
     estimate:  the `Estimate` at the settings given.
@@ -43,7 +42,7 @@ class SelfCheck(NamedTuple):
 
 
 def self_check(problem: Problem, estimator: Contrast, theta: Theta, task: Task = Task(), key=None, tolerance: float = 0.05) -> SelfCheck:
-    """Check one meta-gradient of `contrastive`, `symmetric`, `three_point` or `matched` against itself: four estimates.
+    """Check one meta-gradient of `contrastive`, `symmetric`, `three_point` or `matched` against itself: three estimates.
 
     theta, task: pytrees of arrays, one task. tolerance: the relative error that would do, a number. The three errors are orders of magnitude, not bounds: an
     estimator that is wrong in the same way at beta and beta / 2, and at T and 2 T, passes. Raises TypeError for an estimator that is not a
@@ -53,31 +52,28 @@ def self_check(problem: Problem, estimator: Contrast, theta: Theta, task: Task =
         raise TypeError(f"self_check halves beta and doubles the steps of a contrastive estimator, and was given {estimator!r}.")
     longer = estimator._replace(free_solver=_twice(estimator.free_solver), nudged_solver=_twice(estimator.nudged_solver))
     with measured():
-        found, twice = (meta_gradient(one, problem, theta, task, key) for one in (estimator, longer))
-        half, quarter = (meta_gradient(longer._replace(beta=estimator.beta / part), problem, theta, task, key) for part in (2, 4))
+        found, twice, half = (meta_gradient(one, problem, theta, task, key) for one in (estimator, longer, longer._replace(beta=estimator.beta / 2)))
     size = float(trees.norm(twice.grad))
     endless = float("inf")
     if not size:
         return SelfCheck("zero", endless, endless, endless, estimator, ZERO, found)
     relative = lambda a, b: float(trees.norm(trees.sub(a.grad, b.grad))) / size
-    halved = relative(twice, half)
     errors = {
-        "nudge": halved / (1 - 0.5**estimator.order),
+        "nudge": relative(twice, half) / (1 - 0.5**estimator.order),
         "steps": relative(found, twice),
         "precision": _rounding(problem, theta, task, found, estimator.beta) / size,
     }
-    # A bias shrinks with the nudge; what is divided by it grows. Twice the steps tell rounding from a phase that is not over.
-    grows = relative(half, quarter) > halved > errors["steps"]
-    if grows:
-        errors["precision"] = max(errors["precision"], halved)
-    limit = "precision" if grows and halved > tolerance else _limit(errors, tolerance)
+    limit = _limit(errors, tolerance)
     proposed, advice = _better(limit, errors, estimator, longer, tolerance)
     return SelfCheck(limit, errors["nudge"], errors["steps"], errors["precision"], proposed, advice, found)
 
 
 def _limit(errors: dict[str, float], tolerance: float) -> str:
-    """Rounding and an unfinished phase are divided by beta, so they, too, change what half of it gives: they are looked for first."""
-    if errors["precision"] > 0.3 * errors["nudge"] and max(errors["precision"], errors["nudge"]) > tolerance:
+    """Rounding and an unfinished phase are divided by beta, so they, too, change what half of it gives: they are looked for first.
+
+    Rounding is told by its order of magnitude alone, so a tenth of what half the nudge changes counts as much.
+    """
+    if errors["precision"] > 0.1 * errors["nudge"] and max(errors["precision"], errors["nudge"]) > tolerance:
         return "precision"
     if errors["steps"] > max(tolerance, 0.3 * errors["nudge"]):
         return "steps"
