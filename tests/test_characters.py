@@ -145,7 +145,7 @@ def test_both_nudged_phases_go_on_with_the_momentum_of_the_free_phase():
 
 def test_a_memory_that_counts_cannot_be_carried():
     with pytest.raises(TypeError, match="Carry the momentum of optax.sgd"):
-        carrying(LINEAR, optimizer(optax.adam(0.1), 3)).init(jnp.zeros(2))
+        carrying(LINEAR, optimizer(optax.adam(0.1), 3)).init(jnp.zeros(2), None)
 
 
 # --- Data, names, costs -----------------------------------------------------------------------------------------------

@@ -234,7 +234,7 @@ def test_seeds_that_run_together_come_apart(tmp_path):
             lambda state: state,
         )
 
-    one = Experiment("together", "A test.", rewards.Unprepared(0.0), build, (4, 7), ("error", "one"), None, "none", together=True)
+    one = Experiment("together", "A test.", rewards.Unprepared(0.0, 0.0), build, (4, 7), ("error", "one"), None, "none", together=True)
     outcomes = apart(run_seed(one, 4, tmp_path, report=lambda line: None), one.seeds)
     assert [o.seed for o in outcomes] == [4, 7] and outcomes[1].curve == {"value": [7.0, 8.0, 9.0]}
     np.testing.assert_array_equal(outcomes[1].scores["error"], [10.0] * 4)
