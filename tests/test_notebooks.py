@@ -181,7 +181,9 @@ def test_the_digest_of_an_experiment_is_the_same_everywhere(monkeypatch):
 
 
 def test_who_reads_no_experiment_waits_for_none():
-    code = "import sys; from cmlcore.press import notebooks; notebooks.stamp(notebooks.tidy(notebooks.nbformat.v4.new_notebook())); sys.exit('jax' in sys.modules)"
+    code = (
+        "import sys; from cmlcore.press import notebooks; notebooks.stamp(notebooks.tidy(notebooks.nbformat.v4.new_notebook())); sys.exit('jax' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
