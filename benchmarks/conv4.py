@@ -22,7 +22,13 @@ from cmlcore.models.conv4 import (
 from cmlcore.speed import devices
 
 FILTERS, SIZE, RATE, STEPS = 64, 28, 0.01, 5
-FORMS = {"in turn": convolution.in_turn, "grouped": convolution.grouped, "products": convolution.products, "shifted": convolution.shifted}
+FORMS = {
+    "in turn": convolution.in_turn,
+    "grouped": convolution.grouped,
+    "products": convolution.products,
+    "shifted": convolution.shifted,
+    "winograd": convolution.winograd,
+}
 ON_GPU = jax.default_backend() == "gpu"
 
 

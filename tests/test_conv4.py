@@ -9,6 +9,7 @@ import pytest
 
 from cmlcore import trees
 from cmlcore.data.episodes import Examples
+from cmlcore.models import conv4 as conv4_module
 from cmlcore.models.conv4 import (
     accuracy,
     conv4,
@@ -44,6 +45,18 @@ def random_params(key=0, ways=3, filters=4):
     shapes = jax.eval_shape(lambda: init_conv4(jax.random.key(0), ways, filters, size=16))
     at = lambda path: float(path[-1].key == "scale")
     return jax.tree_util.tree_map_with_path(lambda path, p: jnp.asarray(at(path) + 0.4 * draw.normal(size=p.shape), p.dtype), shapes)
+
+
+@pytest.mark.parametrize("normalize", [transductive, from_support])
+def test_a_few_images_at_a_time_make_the_same_features_and_derivatives(normalize, monkeypatch, x64):
+    params = jax.tree.map(lambda leaf: leaf.astype(float), random_params())
+    x, support = images(0, 8).astype(float), images(1, 6).astype(float)
+    bent = lambda params, x: jnp.sum(jnp.tanh(conv4(params, x, support, normalize)))
+    found = {}
+    for cached in (conv4_module.CACHED, 100):
+        monkeypatch.setattr(conv4_module, "CACHED", cached)
+        found[cached] = jax.jit(jax.value_and_grad(lambda params, x: bent(params, x), (0, 1)))(params, x)
+    assert trees.relative_error(*found.values()) < 1e-12
 
 
 @pytest.mark.parametrize("ways, parameters", [(5, 112_261), (20, 113_236)])
