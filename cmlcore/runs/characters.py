@@ -132,12 +132,17 @@ def omega(settings: Characters, seed: int) -> dict:
     return init(jax.random.key(2 * seed), settings.ways, settings.filters, settings.size)
 
 
-def meta_training(settings: Characters, estimator, learner, outer=None, arrange=lambda task: task) -> Training:
+def exam(settings: Characters, learner) -> few_shot.Exam:
+    """The share of queries that are named right by what `learner` makes of omega."""
+    return few_shot.Exam(settings.ways, settings.shots, few_shot.learned(synapses(settings), learner, {"accuracy": right(settings)}))
+
+
+def meta_training(settings: Characters, estimator, learner, outer=None, arrange=lambda key, task: task) -> Training:
     """`few_shot.meta_training` on characters; outer: the outer optimizer, Adam if None."""
     outer = outer or optax.adam(optax.exponential_decay(settings.outer_rate, settings.halve_every, 0.5, staircase=True))
     return few_shot.meta_training(
-        settings, partial(drawings, settings.split, settings.size), partial(omega, settings), synapses(settings), estimator, learner,
-        right(settings), outer, settings.average_after, arrange,
+        settings, partial(drawings, settings.split, settings.size), partial(omega, settings), synapses(settings), estimator,
+        [exam(settings, learner)], outer, settings.average_after, arrange,
     )  # fmt: skip
 
 
@@ -184,7 +189,7 @@ def train_first_order(settings: Characters) -> Training:
 def train_reptile(settings: Characters) -> Training:
     """Reptile, on all drawings of an episode; outer plain steps whose rate, a fraction of the way, falls linearly to zero."""
 
-    def all_to_learn(task):
+    def all_to_learn(key, task):
         pool = jax.tree.map(lambda *parts: jnp.concatenate(parts), *task)
         return Task(pool._replace(support=pool.images), task.query)
 
@@ -210,13 +215,13 @@ def train_imaml_hf(settings: Characters) -> Training:
 
 def train_scratch(settings: Characters) -> Training:
     """No meta-learning: each test episode is learned from the seed's random parameters."""
-    images, learner = drawings(settings.split, settings.size), descent(settings, settings.test_steps)
-    exam = few_shot.examination(settings, synapses(settings), learner, right(settings))
+    images = drawings(settings.split, settings.size)
+    paper = few_shot.examination(exam(settings, descent(settings, settings.test_steps)))
     return Training(
         start=lambda seed: omega(settings, seed),
         advance=lambda state: (state, {}),
         chunks=0,
-        test=lambda seed, state: {"accuracy": exam(state, images.test, TEST, settings.test_episodes)},
+        test=lambda seed, state: paper(state, images.test, TEST, settings.test_episodes),
         keep=lambda state: (),
     )
 

@@ -1,6 +1,7 @@
 """Meta-training and tests on episodes of images: what all full runs of few-shot learning share, of whatever network; of this book."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,12 +27,32 @@ def batched(estimator: MetaGradient) -> MetaGradient:
     return over_tasks(lambda *given: estimator(*given)._replace(info={}))
 
 
-def examination(settings, problem: Problem, learner: Solver, score: Callable) -> Callable:
-    """`(theta, images, key_number, count) -> (count,)`: `score(phi, theta, query)` in each episode, its support learned from theta."""
+class Exam(NamedTuple):
+    """A test: episodes of so many `ways` and `shots`.
+
+    score: `(theta, task) -> {name: scalar}`, which learns the task from its support and judges what was learned, in one way or several.
+    """
+
+    ways: int
+    shots: int
+    score: Callable
+
+
+def learned(problem: Problem, learner: Solver, scores: dict[str, Callable]) -> Callable:
+    """The `score` of an `Exam`: each of `scores`, `(phi, theta, query) -> scalar`, of what `learner` makes of a task's support, from theta."""
+
+    def score(theta, task):
+        phi = learner(free(problem, theta), problem.init(theta, task.support), task).phi
+        return {name: one(phi, theta, task.query) for name, one in scores.items()}
+
+    return score
+
+
+def examination(exam: Exam) -> Callable:
+    """`(theta, images, key_number, count) -> {name: (count,)}`: the exam's scores in each of so many episodes."""
 
     def one(theta, images, key):
-        task = episode(key, images, settings.ways, settings.shots, TEST_QUERIES)
-        return score(learner(free(problem, theta), problem.init(theta, task.support), task).phi, theta, task.query)
+        return exam.score(theta, episode(key, images, exam.ways, exam.shots, TEST_QUERIES))
 
     @jax.jit
     def all_of(theta, images, keys):
@@ -47,44 +68,46 @@ def meta_training(
     theta: Callable,
     problem: Problem,
     estimator: MetaGradient,
-    learner: Solver,
-    score: Callable,
+    exams: Sequence[Exam],
     outer: optax.GradientTransformation,
     average_after: int,
-    arrange: Callable = lambda task: task,
+    arrange: Callable = lambda key, task: task,
 ) -> Training:
-    """Meta-training with `estimator`, and tests with `learner` and `score` (see `examination`), both of the mean of theta.
+    """Meta-training with `estimator`, and `exams` of the mean of theta; the first score of the first is taken on validation classes, too.
 
-    settings: of either kind, `Characters` or `Images`.
+    settings: of any kind that has ways, shots, queries, tasks, outer_steps, chunk, validation_episodes and test_episodes.
     images: gives those to train, to validate and to test on, as `episode` takes them. theta: `seed -> theta`, where a run starts.
     average_after: the outer steps after which Polyak's average begins.
-    arrange: what is done to a training episode before the estimator sees it.
+    arrange: `(key, task) -> task`, what is done to a training episode before the estimator sees it.
     Raises ValueError where the outer steps do not fill the chunks.
     """
     if settings.outer_steps % settings.chunk:
         raise ValueError(f"outer_steps is {settings.outer_steps}, which chunks of {settings.chunk} do not fill.")
     train, validation, test = images()
-    exam = examination(settings, problem, learner, score)
+    papers = [examination(exam) for exam in exams]
 
     @jax.jit  # the images are an argument: a constant of their size would be compiled in
     def learn(state, images):
-        draw = lambda key: arrange(episode(key, images, settings.ways, settings.shots, settings.queries))
+        draw = lambda key: arrange(jax.random.fold_in(key, 1), episode(key, images, settings.ways, settings.shots, settings.queries))
         step = meta_step(problem, estimator, outer, draw, settings.tasks, batched)
         return meta_steps(averaged(step, average_after), settings.chunk)(state)
 
     def start(seed):
-        first = theta(seed)
-        return Averaged(meta_start(first, outer, jax.random.key(2 * seed + 1)), first)
+        begin = theta(seed)
+        return Averaged(meta_start(begin, outer, jax.random.key(2 * seed + 1)), begin)
 
     def advance(state):
         state, info = learn(state, train)
-        held_out = exam(state.mean, validation, VALIDATION, settings.validation_episodes)
-        return state, {"outer_loss": jnp.mean(info.value), "grad_norm": jnp.mean(info.grad_norm), "validation": jnp.mean(held_out)}
+        curve = {"outer_loss": jnp.mean(info.value), "grad_norm": jnp.mean(info.grad_norm)}
+        if settings.validation_episodes:
+            found = papers[0](state.mean, validation, VALIDATION, settings.validation_episodes)
+            curve["validation"] = jnp.mean(next(iter(found.values())))
+        return state, curve
 
     return Training(
         start=start,
         advance=advance,
         chunks=settings.outer_steps // settings.chunk,
-        test=lambda seed, state: {"accuracy": exam(state.mean, test, TEST, settings.test_episodes)},
+        test=lambda seed, state: {name: each for paper in papers for name, each in paper(state.mean, test, TEST, settings.test_episodes).items()},
         keep=lambda state: state.mean,
     )

@@ -22,7 +22,7 @@ from cmlcore.models.modulated_images import channels, everything, network_logits
 from cmlcore.runs.character_table import CML, PUBLISHED, waiting
 from cmlcore.runs.characters import Characters, drawings, train_matched
 from cmlcore.runs.experiment import Experiment, Training
-from cmlcore.runs.few_shot import meta_training
+from cmlcore.runs.few_shot import Exam, learned, meta_training
 from cmlcore.solve import optimizer
 
 
@@ -107,14 +107,14 @@ def train_images(settings: Images, source: Source, form: Callable, rule: Callabl
         for steps in (settings.free_steps, settings.nudged_steps, settings.test_steps)
     )
     schedule = optax.cosine_decay_schedule(settings.outer_rate, settings.outer_steps)
+    problem = dual(cross_entropy(logits), settings.pull)
     training = meta_training(
         settings,
         lambda: source.images(settings.size),
         lambda seed: jax.jit(network.init)(jax.random.key(2 * seed)),
-        dual(cross_entropy(logits), settings.pull),
+        problem,
         rule(learner, nudged, settings.beta),
-        tested,
-        lambda phi, theta, query: score((phi, theta.body), query),
+        [Exam(settings.ways, settings.shots, learned(problem, tested, {"accuracy": lambda phi, theta, query: score((phi, theta.body), query)}))],
         optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule)),
         settings.outer_steps,  # no average: theta itself is tested
     )

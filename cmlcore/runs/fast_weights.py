@@ -1,0 +1,206 @@
+"""The full experiments on characters with all weights fast: complex synapses and their rivals, at the operations of `cmlcore.runs.slow_features`.
+
+One training serves all tests: the read-out of 20 characters that is learned is cut to the first 5 where there are five. The network, its distorted
+drawings and the tests are those of the slow features; methods differ in how many operations a task costs, and so in how many tasks they get.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from cmlcore.bilevel import Task
+from cmlcore.estimators.contrastive import contrastive, matched, symmetric
+from cmlcore.estimators.first_order import first_order, reptile
+from cmlcore.estimators.implicit import cg, damped, implicit
+from cmlcore.estimators.unroll import unrolled
+from cmlcore.models.conv4 import accuracy, conv4, cross_entropy, init_conv4, transductive
+from cmlcore.models.synapse import Synapses, fixed_pull, learned_pull
+from cmlcore.runs import slow_features
+from cmlcore.runs.experiment import Training
+from cmlcore.runs.few_shot import Exam, learned, meta_training
+from cmlcore.runs.slow_features import EXAMS, NORMALIZATIONS
+from cmlcore.solve import Repeated, newton, optimizer
+
+
+class Weights(NamedTuple):
+    """Settings of one row; a method ignores what it has no use for.
+
+    ways, shots, queries: of a training episode.
+    free_steps, rate, momentum: inner learning, by Nesterov's momentum if it is not 0. test_steps: free steps in a test.
+    pull:                lambda, fixed; or where learning it begins, if it is learned.
+    nudged_steps, beta:  of the contrastive rules. products, damping: of conjugate gradients.
+    outer_steps, tasks, outer_rate: Adam on the mean over so many tasks; the rate decays as a cosine, gradients are clipped at 10.
+    begin:               the experiment on slow features whose blocks learning starts from; empty: random weights.
+    average_after, distortion, mirrored, whole, size, filters, split, chunk, validation_episodes, test_episodes: as in `Features`.
+    """
+
+    ways: int = 20
+    shots: int = 1
+    queries: int = 3
+    free_steps: int = 5
+    rate: float = 0.3
+    momentum: float = 0.0
+    test_steps: int = 10
+    pull: float = 0.0
+    nudged_steps: int = 3
+    beta: float = 0.2
+    products: int = 0
+    damping: float = 0.0
+    outer_steps: int = 1000
+    tasks: int = 1
+    outer_rate: float = 0.003
+    begin: str = ""
+    average_after: int = 800
+    distortion: float = 0.7
+    mirrored: bool = False
+    whole: bool = False
+    size: int = 28
+    filters: int = 64
+    split: str = "background"
+    chunk: int = 100
+    validation_episodes: int = 100
+    test_episodes: int = 600
+
+
+def logits(phi, examples, normalize=transductive):
+    """Beliefs of the network with the weights phi, (examples, ways)."""
+    return conv4(phi, examples.images, examples.support, normalize)
+
+
+LOSS = cross_entropy(logits)
+
+
+def descent(settings: Weights, steps: int) -> Repeated:
+    """Inner learning: gradient descent, with Nesterov's momentum if the settings have one."""
+    return optimizer(optax.sgd(settings.rate, settings.momentum or None, nesterov=True), steps)
+
+
+def hessian_free(settings: Weights, steps: int) -> Repeated:
+    """Inner learning by Newton steps that see the damped curvature through conjugate gradients."""
+    return newton(damped(cg(settings.products), settings.damping), steps)
+
+
+def omega(settings: Weights, seed: int) -> dict:
+    """The consolidated weights that a seed starts from, a tree: random blocks or consolidated ones, and a read-out that says nothing yet."""
+    params = jax.jit(init_conv4, static_argnums=(1, 2, 3))(jax.random.key(2 * seed), settings.ways, settings.filters, settings.size)
+    if settings.begin:
+        from cmlcore.runs import receipts  # which reads the catalogue, which this module is part of
+
+        params["blocks"] = receipts.read_parameters(settings.begin, slow_features.start(slow_features.Features(), seed)).blocks
+    return params | {name: jnp.zeros_like(params[name]) for name in ("w", "b")}
+
+
+def exams(problem, learner) -> list[Exam]:
+    """Exams of all kinds, each learned from the first columns of the read-out. The support is its own batch: both normalizations judge the same phi."""
+
+    def judge(normalize):
+        right = accuracy(partial(logits, normalize=normalize))
+        return lambda phi, theta, query: right(phi, query)
+
+    def exam(name, ways, shots):
+        score = learned(problem, learner, {f"{name}{kind}": judge(normalize) for kind, normalize in NORMALIZATIONS.items()})
+        return Exam(ways, shots, lambda theta, task: score(fewer(theta, ways), task))
+
+    return [exam(name, *each) for name, each in EXAMS.items()]
+
+
+def fewer(theta, ways: int):
+    """theta, omega or `Synapses`, with a read-out for the first `ways` classes only."""
+    if isinstance(theta, Synapses):
+        return theta._replace(omega=fewer(theta.omega, ways))
+    return theta | {"w": theta["w"][:, :ways], "b": theta["b"][:ways]}
+
+
+def training(settings: Weights, estimator, learner, problem=None, theta=None, outer=None, arrange=None) -> Training:
+    """Meta-training of complex synapses with one fixed pull, or of another `problem`, that starts at `theta(seed)`."""
+    problem = problem or fixed_pull(LOSS, settings.pull)
+    schedule = optax.cosine_decay_schedule(settings.outer_rate, settings.outer_steps or 1)
+    distort = partial(slow_features.distort, settings)
+    return meta_training(
+        settings,
+        partial(slow_features.images, settings),
+        theta or partial(omega, settings),
+        problem,
+        estimator,
+        exams(problem, learner),
+        outer or optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule)),
+        settings.average_after,
+        (lambda key, task: arrange(distort(key, task))) if arrange else distort,
+    )
+
+
+# --- The methods ------------------------------------------------------------------------------------------------------
+
+
+def _rule(rule, settings: Weights):
+    return rule(descent(settings, settings.free_steps), descent(settings, settings.nudged_steps), settings.beta)
+
+
+def train_symmetric(settings: Weights) -> Training:
+    """The contrastive rule nudged to either side."""
+    return training(settings, _rule(symmetric, settings), descent(settings, settings.test_steps))
+
+
+def train_matched(settings: Weights) -> Training:
+    """The contrastive rule with the matched control as its reference."""
+    return training(settings, _rule(matched, settings), descent(settings, settings.test_steps))
+
+
+def train_one_sided(settings: Weights) -> Training:
+    """The contrastive rule, the end of the free phase as its reference."""
+    return training(settings, _rule(contrastive, settings), descent(settings, settings.test_steps))
+
+
+def train_layers(settings: Weights) -> Training:
+    """The matched rule, which learns one pull for each layer's kernels, biases, scales and shifts, too."""
+
+    def start(seed):
+        weights = omega(settings, seed)
+        return Synapses(weights, jax.tree.map(lambda w: jnp.full((), jnp.log(settings.pull), w.dtype), weights))
+
+    return training(settings, _rule(matched, settings), descent(settings, settings.test_steps), learned_pull(LOSS), start)
+
+
+def train_maml(settings: Weights) -> Training:
+    """MAML: backpropagation through the inner steps, the initialization learned."""
+    return training(settings, unrolled(descent(settings, settings.free_steps)), descent(settings, settings.test_steps))
+
+
+def train_first_order(settings: Weights) -> Training:
+    """MAML without second derivatives."""
+    return training(settings, first_order(descent(settings, settings.free_steps)), descent(settings, settings.test_steps))
+
+
+def train_reptile(settings: Weights) -> Training:
+    """Reptile, on all drawings of an episode; outer plain steps whose rate, a fraction of the way, falls linearly to zero."""
+
+    def all_to_learn(task):
+        pool = jax.tree.map(lambda *parts: jnp.concatenate(parts), *task)
+        return Task(pool._replace(support=pool.images), task.query)
+
+    outer = optax.sgd(optax.linear_schedule(settings.outer_rate, 0.0, settings.outer_steps))
+    rule = reptile(descent(settings, settings.free_steps))
+    return training(settings, rule, descent(settings, settings.test_steps), outer=outer, arrange=all_to_learn)
+
+
+def _imaml(learner, settings: Weights) -> Training:
+    estimator = implicit(learner(settings, settings.free_steps), damped(cg(settings.products), settings.damping))
+    return training(settings, estimator, learner(settings, settings.test_steps))
+
+
+def train_imaml_gd(settings: Weights) -> Training:
+    """Implicit MAML, inner learning by gradient descent, the linear system by conjugate gradients."""
+    return _imaml(descent, settings)
+
+
+def train_imaml_hf(settings: Weights) -> Training:
+    """Implicit MAML, inner learning by Hessian-free Newton steps, the linear system by conjugate gradients."""
+    return _imaml(hessian_free, settings)
+
+
+def train_scratch(settings: Weights) -> Training:
+    """No meta-learning: each test episode is learned from the seed's random parameters."""
+    return train_maml(settings)._replace(chunks=0, keep=lambda state: ())
