@@ -71,6 +71,12 @@ class NotSettled(UserWarning):
     """A phase stopped before it was over, in a way that makes the meta-gradient doubtful; the message, a text, says which and what to try."""
 
 
+ZERO = (
+    "Does theta stand in the inner loss, and phi in the outer one? Where learning starts, and how fast, is seen by `unrolled` alone; a start is seen "
+    "through a pull to it (`fixed_pull`). A nudge that rounding swallows gives a zero, too, and so does a constraint that holds phi: there it is right."
+)
+
+
 @contextmanager
 def measured():
     """A context in which nothing warns with `NotSettled`: for what measures, as a number, the error that it warns of."""
@@ -88,8 +94,10 @@ def meta_gradient(estimator: MetaGradient, problem: Problem, theta: Theta, task:
     """One checked meta-gradient: compiles `estimator`, runs it, and raises or warns as `check_phases` does.
 
     theta, task: pytrees of arrays, one task (no batch axis). Kernels themselves never jit and never raise; use them
-    directly inside your own `jit` or `vmap`, and call `check_phases` on what comes out.
+    directly inside your own `jit` or `vmap`, and call `check_phases` on what comes out. Raises TypeError, naming the leaf, for a theta that is not made
+    of real numbers.
     """
+    trees.require_real("theta", theta)
     beta = getattr(estimator, "beta", None)  # an argument of the compiled program: another nudge compiles nothing again
     known: Any = estimator if beta is None else estimator._replace(beta=None)  # type: ignore[attr-defined]
     try:
@@ -103,8 +111,8 @@ def check_phases(estimate: Estimate) -> Estimate:
     """Return `estimate` unchanged, or say what is wrong with it. Call it outside `jit`. One rule:
 
     * raises `Diverged` where the number means nothing: a phase overflowed or moved away, a nudged phase took no step, the gradient is not finite;
-    * warns with `NotSettled` where it is doubtful: `until` ran out of steps, or the nudge of a rule without a control is smaller than what
-      the free phase left.
+    * warns with `NotSettled` where it is doubtful: `until` ran out of steps, the nudge of a rule without a control is smaller than what
+      the free phase left, or the gradient is exactly zero.
 
     A batch of estimates, with its tasks along a leading axis, is checked as a whole.
     """
@@ -133,6 +141,8 @@ def check_phases(estimate: Estimate) -> Estimate:
     if not bool(trees.all_finite(estimate.grad)):
         raise Diverged("the meta-gradient is not finite although every phase ended finite: is beta 0, or theta or the query set not finite?")
     _compare_nudge(estimate.info)
+    if not any(bool(jnp.any(x)) for x in jax.tree.leaves(estimate.grad)):
+        warnings.warn(NotSettled(f"the meta-gradient is exactly zero. {ZERO}"), stacklevel=3)
     return estimate
 
 

@@ -43,11 +43,15 @@ class MetaInfo(NamedTuple):
         return {name: worst >= Result.MOVED_AWAY for name, worst in self.result.items()}
 
 
-def over_tasks(estimator: MetaGradient) -> MetaGradient:
-    """The estimator for a meta-batch: tasks along the leading axis, the *mean* of their meta-gradients."""
+def over_tasks(estimator: MetaGradient, in_axes: Any = 0) -> MetaGradient:
+    """The estimator for a meta-batch: tasks along the leading axis, the *mean* of their meta-gradients.
+
+    in_axes: as for `jax.vmap`, of the task: `Task(0, None)` is one query set that all share. Raises ValueError where the leading axes of what is
+    not shared differ.
+    """
 
     def estimate(problem: Problem, theta: Theta, task: Task, key=None) -> Estimate:
-        return _mean(_side_by_side(estimator, problem, theta, task, key))
+        return _mean(_side_by_side(estimator, problem, theta, task, key, in_axes))
 
     return estimate
 
@@ -81,8 +85,17 @@ def over_sound_tasks(estimator: MetaGradient) -> MetaGradient:
     return estimate
 
 
-def _side_by_side(estimator: MetaGradient, problem: Problem, theta: Theta, task: Task, key) -> Estimate:
-    return jax.vmap(lambda task, k: estimator(problem, theta, task, k))(task, _keys(key, task))
+def _side_by_side(estimator: MetaGradient, problem: Problem, theta: Theta, task: Task, key, in_axes: Any = 0) -> Estimate:
+    lengths: set = set()
+    count = lambda axis, part: lengths.update(() if axis is None else (jnp.shape(x)[axis] if jnp.ndim(x) else None for x in jax.tree.leaves(part)))
+    jax.tree.map(count, in_axes, task, is_leaf=lambda axis: axis is None)
+    if len(lengths) != 1 or None in lengths:
+        raise ValueError(
+            f"a batch has its tasks along one axis of every array, and the lengths of that axis here are {sorted(map(str, lengths))}. For what all tasks "
+            "share, give in_axes, as in over_tasks(rule, in_axes=Task(0, None)); one task alone goes to the estimator itself."
+        )
+    keys = None if key is None else jax.random.split(key, next(iter(lengths)))
+    return jax.vmap(lambda task, k: estimator(problem, theta, task, k), (in_axes, 0))(task, keys)
 
 
 def in_turn(estimator: MetaGradient) -> MetaGradient:

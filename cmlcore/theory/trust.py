@@ -10,14 +10,9 @@ import jax.numpy as jnp
 
 from cmlcore import trees
 from cmlcore.bilevel import Problem, Task, Theta
-from cmlcore.estimate import Estimate, measured, meta_gradient
+from cmlcore.estimate import ZERO, Estimate, measured, meta_gradient
 from cmlcore.estimators.contrastive import Contrast
 from cmlcore.solve import Repeated, Until
-
-ZERO = (
-    "The estimate is exactly zero: does theta stand in the inner loss, and phi in the outer one? Where learning starts, and how fast, is seen by "
-    "`unrolled` alone; a start is seen through a pull to it (`fixed_pull`)."
-)
 
 
 class SelfCheck(NamedTuple):
@@ -56,7 +51,7 @@ def self_check(problem: Problem, estimator: Contrast, theta: Theta, task: Task =
     size = float(trees.norm(twice.grad))
     endless = float("inf")
     if not size:
-        return SelfCheck("zero", endless, endless, endless, estimator, ZERO, found)
+        return SelfCheck("zero", endless, endless, endless, estimator, f"The estimate is exactly zero. {ZERO}", found)
     relative = lambda a, b: float(trees.norm(trees.sub(a.grad, b.grad))) / size
     errors = {
         "nudge": relative(twice, half) / (1 - 0.5**estimator.order),
