@@ -12,7 +12,7 @@ import optax
 
 from cmlcore import trees
 from cmlcore.bilevel import Problem, Task, Theta, free
-from cmlcore.estimate import Estimate, MetaGradient, Phase
+from cmlcore.estimate import Estimate, MetaGradient, Phase, unwatched
 from cmlcore.solve import Result, Solver
 
 
@@ -105,7 +105,7 @@ def in_turn(estimator: MetaGradient) -> MetaGradient:
     """
 
     def estimate(problem: Problem, theta: Theta, task: Task, key=None) -> Estimate:
-        one = lambda each: estimator(problem, theta, *each)._replace(info={})
+        one = lambda each: unwatched(estimator)(problem, theta, *each)
         return _mean(jax.lax.map(one, (task, _keys(key, task))))
 
     return estimate
@@ -137,6 +137,7 @@ def meta_step(
 
     over: how one task's estimator becomes a meta-batch's: `over_tasks`, `over_sound_tasks`, `in_turn`, or
         `cmlcore.speed.devices.over_devices` to share the tasks out.
+    Its info is made of diagnostics, which cost gradients on the full task: of `cmlcore.estimate.unwatched(estimator)` they are left out.
     The step's randomness is a function of (key, step) alone, so an interrupted run continues to the same numbers.
     """
     batch = over(estimator)

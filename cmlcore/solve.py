@@ -26,6 +26,7 @@ class Result(IntEnum):
     MOVING:     the steps were taken, and learning was not over.
     CAPPED:     `until` took all the steps that it may, and its tolerance was not reached.
     MOVED_AWAY: it ended farther from rest than it began, by a tenth or more, and higher (after a free phase that had settled: whatever its height).
+                Of mini-batches, whose noise keeps a phase away from rest: ten times farther.
     NOT_FINITE: a parameter or the gradient overflowed, or was not a number from the start.
     """
 
@@ -46,6 +47,7 @@ class Solved(NamedTuple):
     path:       every iterate, `phi` of each step with a leading axis of length `steps + 1`; only when asked for.
     rose:       whether the objective ended higher than it began; None where the solver does not say.
     capped:     whether the steps ran out before the tolerance was reached; None where there is no tolerance.
+    noise:      how many times as far from rest as it began a phase may end before it counts as moved away, where noise keeps it from rest; else None.
     """
 
     phi: Phi
@@ -55,6 +57,7 @@ class Solved(NamedTuple):
     path: Any = None
     rose: Any = None
     capped: Any = None
+    noise: Any = None
 
     @property
     def result(self) -> jax.Array:
@@ -63,13 +66,17 @@ class Solved(NamedTuple):
             floor = jnp.sqrt(jnp.finfo(self.grad_norm.dtype).eps)
             away = self.grad_norm > 1e4 * jnp.maximum(self.start_norm, floor)
         else:
-            away = (self.grad_norm > 1.1 * self.start_norm) & self.rose
+            away = self.ends_beyond(self.start_norm) & self.rose
         if self.capped is None:
             ended = jnp.where(self.grad_norm <= 1e-3 * self.start_norm, Result.SETTLED, Result.MOVING)
         else:
             ended = jnp.where(self.capped, Result.CAPPED, Result.SETTLED)
         finite = trees.all_finite(self.phi) & jnp.isfinite(self.grad_norm)
         return jnp.where(finite, jnp.where(away, Result.MOVED_AWAY, ended), Result.NOT_FINITE)
+
+    def ends_beyond(self, norm) -> jax.Array:
+        """Whether its gradient ends clearly above `norm`, a scalar: by a tenth, or by what its noise explains."""
+        return self.grad_norm > (1.1 if self.noise is None else self.noise) * norm
 
     @property
     def diverged(self) -> jax.Array:
@@ -95,6 +102,7 @@ class Repeated(NamedTuple):
     finish: `(phi, memory) -> phi`, what to keep of the last step; None: phi itself.
     transform: the optax transformation that makes the steps, or None.
     project: `phi -> phi`, the constraint that every step ends in (see `projected`), or None.
+    drawn:  whether each step sees a random part of the task, so that its end scatters about rest.
     """
 
     begin: Callable
@@ -105,6 +113,7 @@ class Repeated(NamedTuple):
     finish: Callable | None = None
     transform: Any = None
     project: Callable | None = None
+    drawn: bool = False
 
     def __call__(self, objective, phi, task, key=None) -> Solved:
         def body(carry, key):
@@ -118,7 +127,7 @@ class Repeated(NamedTuple):
         if self.finish:
             last = self.finish(last, memory)
         (end, size), (start, start_size) = (_height(objective, p, task, self.project) for p in (last, phi))
-        return Solved(last, size, start_size, jnp.asarray(self.steps), path, rose=_higher(end, start))
+        return Solved(last, size, start_size, jnp.asarray(self.steps), path, rose=_higher(end, start), noise=jnp.asarray(10.0) if self.drawn else None)
 
 
 def _height(objective, phi, task, project=None):
@@ -141,7 +150,7 @@ def optimizer(transform: optax.GradientTransformation, steps: int, *, keep_path:
     averaged weights are the solution. Raises ValueError for a negative number of steps, TypeError for `optax.lookahead`, whose parameters are
     pairs.
     """
-    return minibatch(transform, steps, lambda key, task: task, keep_path=keep_path, unroll=unroll)
+    return minibatch(transform, steps, lambda key, task: task, keep_path=keep_path, unroll=unroll)._replace(drawn=False)
 
 
 def gradient_descent(rate, steps: int, *, keep_path: bool = False, unroll: int = 1) -> Repeated:
@@ -172,7 +181,7 @@ def minibatch(
         updates, memory = transform.update(gradient, memory, phi, value=value, grad=gradient, value_fn=lambda p: objective(p, batch))
         return optax.apply_updates(phi, updates), memory
 
-    return Repeated(transform.init, step, steps, partial(jax.lax.scan, unroll=unroll), keep_path, _averages(transform), transform)
+    return Repeated(transform.init, step, steps, partial(jax.lax.scan, unroll=unroll), keep_path, _averages(transform), transform, drawn=True)
 
 
 def _told_all(transform: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:

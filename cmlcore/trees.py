@@ -65,6 +65,12 @@ def require_real(name: str, a) -> None:
             )
 
 
+def not_finite(a) -> list[str]:
+    """Where in a tree, as paths, arrays of real numbers are not finite."""
+    real = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+    return [jax.tree_util.keystr(path) for path, x in jax.tree_util.tree_leaves_with_path(a) if real(x) and not jnp.all(jnp.isfinite(x))]
+
+
 def is_complex(a) -> bool:
     """Whether a leaf of the tree is complex."""
     return any(jnp.iscomplexobj(x) for x in jax.tree.leaves(a))

@@ -17,7 +17,7 @@ import optax
 from cmlcore import trees
 from cmlcore.bilevel import Problem, free
 from cmlcore.data.spikes import spiking_task
-from cmlcore.estimate import MetaGradient
+from cmlcore.estimate import MetaGradient, unwatched
 from cmlcore.estimators.contrastive import matched
 from cmlcore.estimators.unroll import unrolled
 from cmlcore.meta import meta_start, meta_step, meta_steps
@@ -165,13 +165,8 @@ def advancing(problem: Problem, estimator: MetaGradient, settings) -> tuple[Call
     return begin, meta_steps(meta_step(problem, estimator, outer, draw, settings.tasks), CHUNK)
 
 
-def bare(estimator: MetaGradient) -> MetaGradient:
-    """The estimator without its diagnostics, which cost gradients."""
-    return lambda *given: estimator(*given)._replace(info={})
-
-
 def _training(problem: Problem, estimator: MetaGradient, learner: Solver, settings) -> Training:
-    begin, chunk = advancing(problem, bare(estimator), settings)
+    begin, chunk = advancing(problem, unwatched(estimator), settings)
     many = jax.jit(jax.vmap(chunk))
     exam = jax.jit(jax.vmap(lambda theta: examined(problem, learner, theta, TEST, TEST_TASKS)))
 

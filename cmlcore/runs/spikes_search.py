@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cmlcore.estimate import unwatched
 from cmlcore.runs import spikes
 from cmlcore.runs.spikes import FOUND, Rule, Scratch, Through
 
@@ -48,7 +49,7 @@ def _errors(settings: Rule | Through | Scratch, build) -> jax.Array:
             (problem, learner), theta = build(settings), spikes.start_of(seed)
         else:
             problem, estimator, learner = build(settings)
-            begin, chunk = spikes.advancing(problem, spikes.bare(estimator), settings)
+            begin, chunk = spikes.advancing(problem, unwatched(estimator), settings)
             theta = jax.lax.fori_loop(0, CHUNKS, lambda _, state: chunk(state)[0], begin(seed)).theta
         return spikes.examined(problem, learner, theta, spikes.VALIDATION, WAVES)["error"]
 
