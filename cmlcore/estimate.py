@@ -67,7 +67,10 @@ def nudged_phase(solved: Solved, start: Solved, began=None) -> Phase:
     """
     farther = solved.ends_beyond(jnp.maximum(solved.start_norm, solved.start_norm if began is None else began))
     away = farther & (start.result == Result.SETTLED)
-    return phase(solved)._replace(result=jnp.where(away, jnp.maximum(solved.result, Result.MOVED_AWAY), solved.result))
+    # A control that stirs by less than the nudge moves a phase from where it was at rest, and not away.
+    stirs = ~farther & (solved.result == Result.MOVED_AWAY)
+    result = jnp.where(stirs, Result.MOVING, solved.result)
+    return phase(solved)._replace(result=jnp.where(away, jnp.maximum(result, Result.MOVED_AWAY), result))
 
 
 class Unwatched(NamedTuple):
@@ -280,6 +283,16 @@ def _doubts(info: dict[str, Phase], nonzero, size, coarse, lost) -> Iterator[str
             f"the nudge is lost in rounding, which, divided by beta, is about {lost:.2g}, and the meta-gradient is {size:.2g} (the losses' epsilon: {coarse:.2g}). "
             "Take a larger beta, a wider format, or `imaginary`, which subtracts nothing."
         )
+    for name, ended in info.items():
+        if name == "control" or name.startswith("nudged") and name != "nudged_tangent":
+            began = info["nudged" if name == "control" else name].start_norm
+            share = np.where(info["free"].result == Result.SETTLED, ended.grad_norm / np.where(began > 0, began, np.inf), 0)
+            if np.any(share > 0.1):
+                yield (
+                    f"learning had come to rest, and the {name.replace('_', ' ')} phase has not: {np.max(share):.0%} of the nudge are left, and as much may the "
+                    "meta-gradient be off. Take more steps, or a rate that decays (a constant one keeps Adam from rest)."
+                )
+                break
     # A difference without a control compares a nudge with what is left of the free phase (complex nudges subtract nothing).
     if {"free", "nudged"} <= info.keys() and not info.keys() & {"control", "nudged_negative"}:
         left, began = info["free"].grad_norm, info["nudged"].start_norm

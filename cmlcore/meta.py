@@ -4,6 +4,7 @@ The loop over batches of tasks is that of Finn et al. 2017.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -86,16 +87,7 @@ def over_sound_tasks(estimator: MetaGradient) -> MetaGradient:
 
 
 def _side_by_side(estimator: MetaGradient, problem: Problem, theta: Theta, task: Task, key, in_axes: Any = 0) -> Estimate:
-    lengths: set = set()
-    count = lambda axis, part: lengths.update(() if axis is None else (jnp.shape(x)[axis] if jnp.ndim(x) else None for x in jax.tree.leaves(part)))
-    jax.tree.map(count, in_axes, task, is_leaf=lambda axis: axis is None)
-    if len(lengths) != 1 or None in lengths:
-        raise ValueError(
-            f"a batch has its tasks along one axis of every array, and the lengths of that axis here are {sorted(map(str, lengths))}. For what all tasks "
-            "share, give in_axes, as in over_tasks(rule, in_axes=Task(0, None)); one task alone goes to the estimator itself."
-        )
-    keys = None if key is None else jax.random.split(key, next(iter(lengths)))
-    return jax.vmap(lambda task, k: estimator(problem, theta, task, k), (in_axes, 0))(task, keys)
+    return jax.vmap(lambda task, k: estimator(problem, theta, task, k), (in_axes, 0))(task, _keys(key, task, in_axes))
 
 
 def in_turn(estimator: MetaGradient) -> MetaGradient:
@@ -111,9 +103,23 @@ def in_turn(estimator: MetaGradient) -> MetaGradient:
     return estimate
 
 
-def _keys(key, tasks: Task):
-    """A key for each task; without a key none, a tree without leaves."""
-    return None if key is None else jax.random.split(key, jax.tree.leaves(tasks)[0].shape[0])
+def count_tasks(tasks: Task, in_axes: Any = 0) -> int:
+    """How many tasks a batch holds, along the leading axis of its arrays or along `in_axes`, as for `jax.vmap`. Raises ValueError where arrays differ."""
+    lengths: set = set()
+    measure = lambda axis, part: lengths.update(() if axis is None else (jnp.shape(x)[axis] if jnp.ndim(x) else None for x in jax.tree.leaves(part)))
+    jax.tree.map(measure, in_axes, tasks, is_leaf=lambda axis: axis is None)
+    if len(lengths) != 1 or None in lengths:
+        raise ValueError(
+            f"a batch has its tasks along one axis of every array, and the lengths of that axis here are {sorted(map(str, lengths))}. For what all tasks "
+            "share, give in_axes, as in over_tasks(rule, in_axes=Task(0, None)); one task alone goes to the estimator itself."
+        )
+    return lengths.pop()
+
+
+def _keys(key, tasks: Task, in_axes: Any = 0):
+    """A key for each task; without a key none, a tree without leaves. Raises as `count_tasks` does."""
+    count = count_tasks(tasks, in_axes)
+    return None if key is None else jax.random.split(key, count)
 
 
 def _mean(each: Estimate) -> Estimate:
@@ -125,6 +131,30 @@ def meta_start(theta: Theta, optimizer: optax.GradientTransformation, key) -> Me
     return MetaState(theta, optimizer.init(theta), jnp.asarray(0), key)
 
 
+class MetaStep(NamedTuple):
+    """The outer step that `meta_step` returns, with what it was made of; two of the same parts are one step."""
+
+    problem: Problem
+    estimator: MetaGradient
+    optimizer: optax.GradientTransformation
+    draw: Callable
+    tasks: int
+    over: Callable[[MetaGradient], MetaGradient]
+
+    def __call__(self, state: MetaState) -> tuple[MetaState, MetaInfo]:
+        draws, inner = jax.random.split(jax.random.fold_in(state.key, state.step))
+        batch = jax.vmap(self.draw)(jax.random.split(draws, self.tasks))
+        result = self.over(self.estimator)(self.problem, state.theta, batch, inner)
+        updates, moments = self.optimizer.update(result.grad, state.optimizer, state.theta)
+        info = MetaInfo(
+            result.value,
+            trees.norm(result.grad),
+            {name: jnp.mean(ended.grad_norm) for name, ended in result.info.items()},
+            {name: jnp.max(ended.result) for name, ended in result.info.items()},
+        )
+        return MetaState(optax.apply_updates(state.theta, updates), moments, state.step + 1, state.key), info
+
+
 def meta_step(
     problem: Problem,
     estimator: MetaGradient,
@@ -132,7 +162,7 @@ def meta_step(
     draw: Callable,
     tasks: int,
     over: Callable[[MetaGradient], MetaGradient] = over_tasks,
-) -> Callable[[MetaState], tuple[MetaState, MetaInfo]]:
+) -> MetaStep:
     """One outer step: draw `tasks` tasks with `draw(key) -> Task`, average their meta-gradients, update theta.
 
     over: how one task's estimator becomes a meta-batch's: `over_tasks`, `over_sound_tasks`, `in_turn`, or
@@ -140,22 +170,7 @@ def meta_step(
     Its info is made of diagnostics, which cost gradients on the full task: of `cmlcore.estimate.unwatched(estimator)` they are left out.
     The step's randomness is a function of (key, step) alone, so an interrupted run continues to the same numbers.
     """
-    batch = over(estimator)
-
-    def step(state: MetaState):
-        draws, inner = jax.random.split(jax.random.fold_in(state.key, state.step))
-        result = batch(problem, state.theta, jax.vmap(draw)(jax.random.split(draws, tasks)), inner)
-        updates, moments = optimizer.update(result.grad, state.optimizer, state.theta)
-        theta = optax.apply_updates(state.theta, updates)
-        info = MetaInfo(
-            result.value,
-            trees.norm(result.grad),
-            {name: jnp.mean(ended.grad_norm) for name, ended in result.info.items()},
-            {name: jnp.max(ended.result) for name, ended in result.info.items()},
-        )
-        return MetaState(theta, moments, state.step + 1, state.key), info
-
-    return step
+    return MetaStep(problem, estimator, optimizer, draw, tasks, over)
 
 
 class Averaged(NamedTuple):
@@ -185,8 +200,19 @@ def averaged(step: Callable, after: int) -> Callable[[Averaged], tuple[Averaged,
 
 
 def meta_steps(step: Callable, count: int) -> Callable[[MetaState], tuple[MetaState, MetaInfo]]:
-    """`count` outer steps in one call, compiled once; infos gain a leading axis of that length."""
-    return jax.jit(lambda state: jax.lax.scan(lambda s, _: step(s), state, length=count))
+    """`count` outer steps in one call, compiled once, however often it is built; infos gain a leading axis of that length."""
+    try:
+        hash(step)
+    except TypeError:  # an array among the settings, which identifies nothing
+        return jax.jit(partial(_chained, step, count))
+    return partial(_compiled, step, count)
+
+
+def _chained(step, count, state):
+    return jax.lax.scan(lambda s, _: step(s), state, length=count)
+
+
+_compiled = jax.jit(_chained, static_argnums=(0, 1))
 
 
 def evaluate(problem: Problem, solver: Solver, theta: Theta, tasks: Task, score: Callable, key=None) -> jax.Array:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from cmlcore import trees
-from cmlcore.bilevel import Phi, Task
+from cmlcore.bilevel import Phi, Task, by_value
 
 
 class Result(IntEnum):
@@ -116,6 +116,8 @@ class Repeated(NamedTuple):
     drawn: bool = False
 
     def __call__(self, objective, phi, task, key=None) -> Solved:
+        trees.require_real("phi", phi)
+
         def body(carry, key):
             phi, memory = self.step(objective, *carry, task, key)
             return (phi, memory), phi if self.keep_path else None
@@ -143,6 +145,7 @@ def _higher(end, start):
     return end > start + 8 * jnp.finfo(end.dtype).eps * jnp.abs(start)
 
 
+@by_value
 def optimizer(transform: optax.GradientTransformation, steps: int, *, keep_path: bool = False, unroll: int = 1) -> Repeated:
     """`steps` updates with any optax transformation on the full task. Fresh optimizer state for every phase.
 
@@ -150,14 +153,16 @@ def optimizer(transform: optax.GradientTransformation, steps: int, *, keep_path:
     averaged weights are the solution. Raises ValueError for a negative number of steps, TypeError for `optax.lookahead`, whose parameters are
     pairs.
     """
-    return minibatch(transform, steps, lambda key, task: task, keep_path=keep_path, unroll=unroll)._replace(drawn=False)
+    return minibatch(transform, steps, _all_of_it, keep_path=keep_path, unroll=unroll)._replace(drawn=False)
 
 
+@by_value
 def gradient_descent(rate, steps: int, *, keep_path: bool = False, unroll: int = 1) -> Repeated:
     """Plain gradient descent, `phi <- phi - rate * grad`; `rate` may be traced."""
     return optimizer(optax.sgd(rate), steps, keep_path=keep_path, unroll=unroll)
 
 
+@by_value
 def minibatch(
     transform: optax.GradientTransformation,
     steps: int,
@@ -181,24 +186,50 @@ def minibatch(
         updates, memory = transform.update(gradient, memory, phi, value=value, grad=gradient, value_fn=lambda p: objective(p, batch))
         return optax.apply_updates(phi, updates), memory
 
-    return Repeated(transform.init, step, steps, partial(jax.lax.scan, unroll=unroll), keep_path, _averages(transform), transform, drawn=True)
+    return Repeated(transform.init, step, steps, partial(jax.lax.scan, unroll=unroll), keep_path, _averaged, transform, drawn=True)
+
+
+def _all_of_it(key, task: Task) -> Task:
+    return task
 
 
 def _told_all(transform: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """The transformation, ready to be given the value, the gradient and the function, if it asks for them."""
     made_by = getattr(transform.init, "__qualname__", "").partition(".")[0]
+    pairs = TypeError(
+        "optax.lookahead holds its parameters in pairs, fast and slow, and an inner loss takes one set of them. Use its inner optimizer alone; "
+        "for averaged weights, optax.contrib.schedule_free."
+    )
     if made_by == "lookahead":
-        raise TypeError(
-            "optax.lookahead holds its parameters in pairs, fast and slow, and an inner loss takes one set of them. Use its inner optimizer alone; "
-            "for averaged weights, optax.contrib.schedule_free."
-        )
-    return optax.with_extra_args_support(transform)
+        raise pairs
+    told = optax.with_extra_args_support(transform)
+
+    def init(phi):
+        memory = told.init(phi)
+        if _parts(memory, optax.LookaheadState):
+            raise pairs
+        return memory
+
+    def update(gradient, memory, phi=None, **more):
+        try:
+            return told.update(gradient, memory, phi, **more)
+        except (AttributeError, TypeError) as error:
+            raise TypeError(f"optax's `{made_by}` cannot learn phi here: {error}") from error
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _averages(transform: optax.GradientTransformation) -> Callable | None:
-    """`(phi, memory) -> averaged weights` of a schedule-free transformation; None for any other."""
-    averaging = getattr(transform.init, "__qualname__", "").startswith("schedule_free")
-    return (lambda phi, memory: optax.contrib.schedule_free_eval_params(memory, phi)) if averaging else None
+def _parts(memory, kind: type) -> list:
+    """The parts of an optimizer's memory that are of a kind, at whatever depth of a chain."""
+    is_one = lambda part: isinstance(part, kind)
+    return [part for part in jax.tree.leaves(memory, is_leaf=is_one) if is_one(part)]
+
+
+def _averaged(phi: Phi, memory) -> Phi:
+    """The averaged weights of a schedule-free transformation; of any other, phi itself."""
+    for part in _parts(memory, optax.contrib.ScheduleFreeState):
+        phi = optax.contrib.schedule_free_eval_params(part, phi)
+    return phi
 
 
 def projected(solver: Repeated, project: Callable[[Phi], Phi]) -> Repeated:
@@ -263,6 +294,7 @@ def _require_steps(name: str, steps: int) -> None:
         raise ValueError(f"{name} is {steps}; a solver takes 0 or more steps.")
 
 
+@by_value
 def until(transform: optax.GradientTransformation, tolerance, max_steps: int) -> Solver:
     """Updates on the full task until the gradient's norm is at most `tolerance`, or `max_steps` are taken.
 
@@ -286,6 +318,7 @@ class Until(NamedTuple):
     exactly: Any = None
 
     def __call__(self, objective, phi, task, key=None) -> Solved:
+        trees.require_real("phi", phi)
         look = jax.value_and_grad(objective)
 
         def step(carry):
@@ -303,12 +336,13 @@ class Until(NamedTuple):
         start = trees.norm(grads)
         phi, state, value, _, size, count = jax.lax.while_loop(unfinished, step, (phi, self.transform.init(phi), first, grads, start, jnp.asarray(0)))
         capped = None if self.exactly is not None else ~(size <= self.tolerance)
-        if finish := _averages(self.transform):
-            phi = finish(phi, state)
+        if _parts(state, optax.contrib.ScheduleFreeState):
+            phi = _averaged(phi, state)
             size = trees.norm(look(phi, task)[1])
         return Solved(phi, size, start, count, rose=_higher(value, first), capped=capped)
 
 
+@by_value
 def subsample(size: int, query_size: int | None = None) -> Callable[[jax.Array, Task], Task]:
     """A `draw` for `minibatch`: `size` support and `query_size` query examples (None: as many), with replacement, along the leading axis.
 

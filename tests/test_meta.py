@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from cmlcore import trees
+from cmlcore import meta, trees
 from cmlcore.bilevel import Problem, Task
 from cmlcore.data.sine import AMPLITUDE, INPUT, WIDTHS, mean_squared_error, sine_task, wave
 from cmlcore.estimate import meta_gradient
@@ -70,6 +70,19 @@ def test_steps_in_one_call_equal_single_steps_and_depend_on_the_key():
     assert info.value.shape == (3,) and int(together.step) == 3
     other, _ = three(start._replace(key=jax.random.key(4)))
     assert float(trees.relative_error(together.theta, other.theta)) > 1e-4
+
+
+def test_steps_that_are_built_in_a_loop_are_compiled_once():
+    problem, theta, outer = fixed_pull(LOSS, 0.1), init_mlp(jax.random.key(1), SMALL), optax.sgd(0.01)
+    learner = lambda: gradient_descent(0.01, 3)
+    state, sizes = meta_start(theta, outer, jax.random.key(3)), []
+    for _ in range(3):
+        state, _ = meta_steps(meta_step(problem, matched(learner(), learner(), 0.1), outer, sine_task, 2), 2)(state)
+        sizes.append(meta._compiled._cache_size())
+    assert sizes[0] == sizes[-1] and int(state.step) == 6
+    array = matched(learner(), learner(), jnp.asarray(0.1))  # identifies nothing: compiled for this call
+    again, _ = meta_steps(meta_step(problem, array, outer, sine_task, 2), 2)(state)
+    assert meta._compiled._cache_size() == sizes[-1] and int(again.step) == 8
 
 
 def test_meta_training_reduces_the_error_on_tasks_never_seen():
