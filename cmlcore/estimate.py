@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cmlcore import trees
-from cmlcore.bilevel import Diverged, Phi, Problem, Task, Theta
+from cmlcore.bilevel import Diverged, Phi, Problem, Task, Theta, by_value
 from cmlcore.solve import Result, Solved
 
 
@@ -73,19 +73,11 @@ def nudged_phase(solved: Solved, start: Solved, began=None) -> Phase:
     return phase(solved)._replace(result=jnp.where(away, jnp.maximum(result, Result.MOVED_AWAY), result))
 
 
-class Unwatched(NamedTuple):
-    """The estimator that `unwatched` returns."""
-
-    estimator: MetaGradient
-
-    def __call__(self, problem: Problem, theta: Theta, task: Task, key=None) -> Estimate:
-        return self.estimator(problem, theta, task, key)._replace(info={})
-
-
+@by_value
 def unwatched(estimator: MetaGradient) -> MetaGradient:
     """The same estimator without its diagnostics: `info` is empty, and what they cost, gradients on the full task at both ends of every phase, is not
     computed. For an outer loop over mini-batches of much data, once the settings are trusted."""
-    return Unwatched(estimator)
+    return lambda problem, theta, task, key=None: estimator(problem, theta, task, key)._replace(info={})
 
 
 class NotSettled(UserWarning):

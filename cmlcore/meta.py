@@ -4,7 +4,6 @@ The loop over batches of tasks is that of Finn et al. 2017.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from cmlcore import trees
-from cmlcore.bilevel import Problem, Task, Theta, free
+from cmlcore.bilevel import Problem, Task, Theta, by_value, free
 from cmlcore.estimate import Estimate, MetaGradient, Phase, unwatched
 from cmlcore.solve import Result, Solver
 
@@ -44,6 +43,7 @@ class MetaInfo(NamedTuple):
         return {name: worst >= Result.MOVED_AWAY for name, worst in self.result.items()}
 
 
+@by_value
 def over_tasks(estimator: MetaGradient, in_axes: Any = 0) -> MetaGradient:
     """The estimator for a meta-batch: tasks along the leading axis, the *mean* of their meta-gradients.
 
@@ -57,6 +57,7 @@ def over_tasks(estimator: MetaGradient, in_axes: Any = 0) -> MetaGradient:
     return estimate
 
 
+@by_value
 def over_sound_tasks(estimator: MetaGradient) -> MetaGradient:
     """`over_tasks` without the tasks that went wrong: a phase moved away or overflowed, or the gradient is not finite; of this book.
 
@@ -90,6 +91,7 @@ def _side_by_side(estimator: MetaGradient, problem: Problem, theta: Theta, task:
     return jax.vmap(lambda task, k: estimator(problem, theta, task, k), (in_axes, 0))(task, _keys(key, task, in_axes))
 
 
+@by_value
 def in_turn(estimator: MetaGradient) -> MetaGradient:
     """`over_tasks`, the tasks along the leading axis one after the other: faster on a CPU, where their products are large.
 
@@ -131,30 +133,7 @@ def meta_start(theta: Theta, optimizer: optax.GradientTransformation, key) -> Me
     return MetaState(theta, optimizer.init(theta), jnp.asarray(0), key)
 
 
-class MetaStep(NamedTuple):
-    """The outer step that `meta_step` returns, with what it was made of; two of the same parts are one step."""
-
-    problem: Problem
-    estimator: MetaGradient
-    optimizer: optax.GradientTransformation
-    draw: Callable
-    tasks: int
-    over: Callable[[MetaGradient], MetaGradient]
-
-    def __call__(self, state: MetaState) -> tuple[MetaState, MetaInfo]:
-        draws, inner = jax.random.split(jax.random.fold_in(state.key, state.step))
-        batch = jax.vmap(self.draw)(jax.random.split(draws, self.tasks))
-        result = self.over(self.estimator)(self.problem, state.theta, batch, inner)
-        updates, moments = self.optimizer.update(result.grad, state.optimizer, state.theta)
-        info = MetaInfo(
-            result.value,
-            trees.norm(result.grad),
-            {name: jnp.mean(ended.grad_norm) for name, ended in result.info.items()},
-            {name: jnp.max(ended.result) for name, ended in result.info.items()},
-        )
-        return MetaState(optax.apply_updates(state.theta, updates), moments, state.step + 1, state.key), info
-
-
+@by_value
 def meta_step(
     problem: Problem,
     estimator: MetaGradient,
@@ -162,7 +141,7 @@ def meta_step(
     draw: Callable,
     tasks: int,
     over: Callable[[MetaGradient], MetaGradient] = over_tasks,
-) -> MetaStep:
+) -> Callable[[MetaState], tuple[MetaState, MetaInfo]]:
     """One outer step: draw `tasks` tasks with `draw(key) -> Task`, average their meta-gradients, update theta.
 
     over: how one task's estimator becomes a meta-batch's: `over_tasks`, `over_sound_tasks`, `in_turn`, or
@@ -170,7 +149,22 @@ def meta_step(
     Its info is made of diagnostics, which cost gradients on the full task: of `cmlcore.estimate.unwatched(estimator)` they are left out.
     The step's randomness is a function of (key, step) alone, so an interrupted run continues to the same numbers.
     """
-    return MetaStep(problem, estimator, optimizer, draw, tasks, over)
+    batch = over(estimator)
+
+    def step(state: MetaState):
+        draws, inner = jax.random.split(jax.random.fold_in(state.key, state.step))
+        result = batch(problem, state.theta, jax.vmap(draw)(jax.random.split(draws, tasks)), inner)
+        updates, moments = optimizer.update(result.grad, state.optimizer, state.theta)
+        theta = optax.apply_updates(state.theta, updates)
+        info = MetaInfo(
+            result.value,
+            trees.norm(result.grad),
+            {name: jnp.mean(ended.grad_norm) for name, ended in result.info.items()},
+            {name: jnp.max(ended.result) for name, ended in result.info.items()},
+        )
+        return MetaState(theta, moments, state.step + 1, state.key), info
+
+    return step
 
 
 class Averaged(NamedTuple):
@@ -199,20 +193,10 @@ def averaged(step: Callable, after: int) -> Callable[[Averaged], tuple[Averaged,
     return both
 
 
+@by_value
 def meta_steps(step: Callable, count: int) -> Callable[[MetaState], tuple[MetaState, MetaInfo]]:
     """`count` outer steps in one call, compiled once, however often it is built; infos gain a leading axis of that length."""
-    try:
-        hash(step)
-    except TypeError:  # an array among the settings, which identifies nothing
-        return jax.jit(partial(_chained, step, count))
-    return partial(_compiled, step, count)
-
-
-def _chained(step, count, state):
-    return jax.lax.scan(lambda s, _: step(s), state, length=count)
-
-
-_compiled = jax.jit(_chained, static_argnums=(0, 1))
+    return jax.jit(lambda state: jax.lax.scan(lambda s, _: step(s), state, length=count))
 
 
 def evaluate(problem: Problem, solver: Solver, theta: Theta, tasks: Task, score: Callable, key=None) -> jax.Array:

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from cmlcore import meta, trees
+from cmlcore import trees
 from cmlcore.bilevel import Problem, Task
 from cmlcore.data.sine import AMPLITUDE, INPUT, WIDTHS, mean_squared_error, sine_task, wave
 from cmlcore.estimate import meta_gradient
@@ -73,16 +73,17 @@ def test_steps_in_one_call_equal_single_steps_and_depend_on_the_key():
 
 
 def test_steps_that_are_built_in_a_loop_are_compiled_once():
-    problem, theta, outer = fixed_pull(LOSS, 0.1), init_mlp(jax.random.key(1), SMALL), optax.sgd(0.01)
-    learner = lambda: gradient_descent(0.01, 3)
-    state, sizes = meta_start(theta, outer, jax.random.key(3)), []
-    for _ in range(3):
-        state, _ = meta_steps(meta_step(problem, matched(learner(), learner(), 0.1), outer, sine_task, 2), 2)(state)
-        sizes.append(meta._compiled._cache_size())
-    assert sizes[0] == sizes[-1] and int(state.step) == 6
-    array = matched(learner(), learner(), jnp.asarray(0.1))  # identifies nothing: compiled for this call
-    again, _ = meta_steps(meta_step(problem, array, outer, sine_task, 2), 2)(state)
-    assert meta._compiled._cache_size() == sizes[-1] and int(again.step) == 8
+    """Also inside of a loop, and whatever was made anew; an array among the settings identifies nothing."""
+    outer, draw = optax.sgd(0.01), lambda key: traced.append(1) or sine_task(key)
+    built = lambda beta: meta_steps(meta_step(fixed_pull(LOSS, 0.1), matched(*[gradient_descent(0.01, 3)] * 2, beta), outer, draw, 2), 2)
+    state, traced = meta_start(init_mlp(jax.random.key(1), SMALL), outer, jax.random.key(3)), []
+    state, _ = built(0.1)(state)
+    first = len(traced)
+    for _ in range(2):
+        state, _ = built(0.1)(state)
+    assert len(traced) == first and int(state.step) == 6 and built(0.1) is built(0.1) and built(0.1) is not built(0.2)
+    again, _ = built(jnp.asarray(0.1))(state)
+    assert len(traced) > first and int(again.step) == 8
 
 
 def test_meta_training_reduces_the_error_on_tasks_never_seen():
