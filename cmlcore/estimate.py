@@ -75,7 +75,7 @@ def nudged_phase(solved: Solved, start: Solved, began=None) -> Phase:
 
 @by_value
 def unwatched(estimator: MetaGradient) -> MetaGradient:
-    """The same estimator without its diagnostics: `info` is empty, and what they cost, gradients on the full task at both ends of every phase, is not
+    """The same estimator without its diagnostics: `info` is empty, `grad` the same tree, and what they cost, gradients on the full task at both ends of every phase, is not
     computed. For an outer loop over mini-batches of much data, once the settings are trusted."""
     return lambda problem, theta, task, key=None: estimator(problem, theta, task, key)._replace(info={})
 
@@ -99,7 +99,7 @@ def measured():
 
 
 def programs(values) -> Iterator:
-    """The programs (jaxprs) among an equation's parameters: bodies of loops, branches, what is called."""
+    """The programs (jaxprs) among an equation's parameters, a list of anything: bodies of loops, branches, what is called."""
     for value in values:
         if isinstance(value, core.ClosedJaxpr):
             yield value.jaxpr
@@ -116,7 +116,8 @@ def _formats(program) -> set:
 
 
 def coarseness(problem: Problem, theta: Theta, task: Task, phi: Phi) -> float:
-    """The largest epsilon among the formats of phi, of theta, and of whatever the losses compute: a pass in bfloat16 inside of float32 counts."""
+    """The largest epsilon among the formats of phi, of theta, and of whatever the losses compute, a number: a pass in bfloat16 inside of
+    float32 counts."""
     losses = (problem.inner, task.support), (problem.outer, task.query)
     found = set().union(*(_formats(jax.make_jaxpr(loss)(phi, theta, data).jaxpr) for loss, data in losses))
     found |= {jnp.result_type(x) for x in jax.tree.leaves((phi, theta))}
