@@ -28,7 +28,7 @@ import importlib
 _NAMES = {
     "bilevel": ("Diverged", "Problem", "Task"),
     "solve": ("Result", "gradient_descent", "minibatch", "newton", "of_theta", "optimizer", "projected", "subsample", "until"),
-    "estimate": ("Estimate", "NotSettled", "check_phases", "meta_gradient"),
+    "estimate": ("Estimate", "NotSettled", "check_phases", "meta_gradient", "unwatched"),
     "estimators.contrastive": ("contrastive", "matched", "symmetric", "three_point"),
     "estimators.imaginary": ("contour", "imaginary", "tangent"),
     "estimators.implicit": ("cg", "dense", "identity", "implicit", "neumann"),

@@ -7,7 +7,8 @@ pytrees. Everything here is for one task; a meta-batch is `jax.vmap` around it (
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from functools import lru_cache, wraps
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
@@ -72,6 +73,27 @@ def _require_real(name: str, tree) -> None:
 
 class Diverged(ArithmeticError):
     """An inner phase, a linear solve or a meta-step ran away; the message names which and what to try."""
+
+
+Factory = TypeVar("Factory", bound=Callable)
+
+
+def by_value(factory: Factory) -> Factory:
+    """A decorator: the factory gives one object for equal settings, so that what a loop builds again is compiled once.
+
+    Settings without a hash (an array, a traced value) identify nothing, and get an object of their own.
+    """
+    kept = lru_cache(maxsize=256, typed=True)(factory)
+
+    @wraps(factory)
+    def build(*settings, **named):
+        try:
+            hash((settings, tuple(named.values())))
+        except TypeError:
+            return factory(*settings, **named)
+        return kept(*settings, **named)
+
+    return build  # type: ignore[return-value]
 
 
 def concrete(value) -> float | None:

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 
 from cmlcore import trees
-from cmlcore.bilevel import Problem, Task, Theta, free
-from cmlcore.estimate import Estimate, MetaGradient, Phase
+from cmlcore.bilevel import Problem, Task, Theta, by_value, free
+from cmlcore.estimate import Estimate, MetaGradient, Phase, unwatched
 from cmlcore.solve import Result, Solver
 
 
@@ -43,15 +43,21 @@ class MetaInfo(NamedTuple):
         return {name: worst >= Result.MOVED_AWAY for name, worst in self.result.items()}
 
 
-def over_tasks(estimator: MetaGradient) -> MetaGradient:
-    """The estimator for a meta-batch: tasks along the leading axis, the *mean* of their meta-gradients."""
+@by_value
+def over_tasks(estimator: MetaGradient, in_axes: Any = 0) -> MetaGradient:
+    """The estimator for a meta-batch: tasks along the leading axis, the *mean* of their meta-gradients.
+
+    in_axes: as for `jax.vmap`, of the task: `Task(0, None)` is one query set that all share. Raises ValueError where the leading axes of what is
+    not shared differ.
+    """
 
     def estimate(problem: Problem, theta: Theta, task: Task, key=None) -> Estimate:
-        return _mean(_side_by_side(estimator, problem, theta, task, key))
+        return _mean(_side_by_side(estimator, problem, theta, task, key, in_axes))
 
     return estimate
 
 
+@by_value
 def over_sound_tasks(estimator: MetaGradient) -> MetaGradient:
     """`over_tasks` without the tasks that went wrong: a phase moved away or overflowed, or the gradient is not finite; of this book.
 
@@ -81,10 +87,11 @@ def over_sound_tasks(estimator: MetaGradient) -> MetaGradient:
     return estimate
 
 
-def _side_by_side(estimator: MetaGradient, problem: Problem, theta: Theta, task: Task, key) -> Estimate:
-    return jax.vmap(lambda task, k: estimator(problem, theta, task, k))(task, _keys(key, task))
+def _side_by_side(estimator: MetaGradient, problem: Problem, theta: Theta, task: Task, key, in_axes: Any = 0) -> Estimate:
+    return jax.vmap(lambda task, k: estimator(problem, theta, task, k), (in_axes, 0))(task, _keys(key, task, in_axes))
 
 
+@by_value
 def in_turn(estimator: MetaGradient) -> MetaGradient:
     """`over_tasks`, the tasks along the leading axis one after the other: faster on a CPU, where their products are large.
 
@@ -92,15 +99,29 @@ def in_turn(estimator: MetaGradient) -> MetaGradient:
     """
 
     def estimate(problem: Problem, theta: Theta, task: Task, key=None) -> Estimate:
-        one = lambda each: estimator(problem, theta, *each)._replace(info={})
+        one = lambda each: unwatched(estimator)(problem, theta, *each)
         return _mean(jax.lax.map(one, (task, _keys(key, task))))
 
     return estimate
 
 
-def _keys(key, tasks: Task):
-    """A key for each task; without a key none, a tree without leaves."""
-    return None if key is None else jax.random.split(key, jax.tree.leaves(tasks)[0].shape[0])
+def count_tasks(tasks: Task, in_axes: Any = 0) -> int:
+    """How many tasks a batch holds, along the leading axis of its arrays or along `in_axes`, as for `jax.vmap`. Raises ValueError where arrays differ."""
+    lengths: set = set()
+    measure = lambda axis, part: lengths.update(() if axis is None else (jnp.shape(x)[axis] if jnp.ndim(x) else None for x in jax.tree.leaves(part)))
+    jax.tree.map(measure, in_axes, tasks, is_leaf=lambda axis: axis is None)
+    if len(lengths) != 1 or None in lengths:
+        raise ValueError(
+            f"a batch has its tasks along one axis of every array, and the lengths of that axis here are {sorted(map(str, lengths))}. For what all tasks "
+            "share, give in_axes, as in over_tasks(rule, in_axes=Task(0, None)); one task alone goes to the estimator itself."
+        )
+    return lengths.pop()
+
+
+def _keys(key, tasks: Task, in_axes: Any = 0):
+    """A key for each task; without a key none, a tree without leaves. Raises as `count_tasks` does."""
+    count = count_tasks(tasks, in_axes)
+    return None if key is None else jax.random.split(key, count)
 
 
 def _mean(each: Estimate) -> Estimate:
@@ -112,6 +133,7 @@ def meta_start(theta: Theta, optimizer: optax.GradientTransformation, key) -> Me
     return MetaState(theta, optimizer.init(theta), jnp.asarray(0), key)
 
 
+@by_value
 def meta_step(
     problem: Problem,
     estimator: MetaGradient,
@@ -124,6 +146,7 @@ def meta_step(
 
     over: how one task's estimator becomes a meta-batch's: `over_tasks`, `over_sound_tasks`, `in_turn`, or
         `cmlcore.speed.devices.over_devices` to share the tasks out.
+    Its info is made of diagnostics, which cost gradients on the full task: of `cmlcore.estimate.unwatched(estimator)` they are left out.
     The step's randomness is a function of (key, step) alone, so an interrupted run continues to the same numbers.
     """
     batch = over(estimator)
@@ -170,8 +193,9 @@ def averaged(step: Callable, after: int) -> Callable[[Averaged], tuple[Averaged,
     return both
 
 
+@by_value
 def meta_steps(step: Callable, count: int) -> Callable[[MetaState], tuple[MetaState, MetaInfo]]:
-    """`count` outer steps in one call, compiled once; infos gain a leading axis of that length."""
+    """`count` outer steps in one call, compiled once, however often it is built; infos gain a leading axis of that length."""
     return jax.jit(lambda state: jax.lax.scan(lambda s, _: step(s), state, length=count))
 
 

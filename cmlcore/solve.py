@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 
 from cmlcore import trees
-from cmlcore.bilevel import Phi, Task
+from cmlcore.bilevel import Phi, Task, by_value
 
 
 class Result(IntEnum):
@@ -26,6 +26,7 @@ class Result(IntEnum):
     MOVING:     the steps were taken, and learning was not over.
     CAPPED:     `until` took all the steps that it may, and its tolerance was not reached.
     MOVED_AWAY: it ended farther from rest than it began, by a tenth or more, and higher (after a free phase that had settled: whatever its height).
+                Of mini-batches, whose noise keeps a phase away from rest: ten times farther.
     NOT_FINITE: a parameter or the gradient overflowed, or was not a number from the start.
     """
 
@@ -46,6 +47,7 @@ class Solved(NamedTuple):
     path:       every iterate, `phi` of each step with a leading axis of length `steps + 1`; only when asked for.
     rose:       whether the objective ended higher than it began; None where the solver does not say.
     capped:     whether the steps ran out before the tolerance was reached; None where there is no tolerance.
+    noise:      how many times as far from rest as it began a phase may end before it counts as moved away, where noise keeps it from rest; else None.
     """
 
     phi: Phi
@@ -55,6 +57,7 @@ class Solved(NamedTuple):
     path: Any = None
     rose: Any = None
     capped: Any = None
+    noise: Any = None
 
     @property
     def result(self) -> jax.Array:
@@ -63,13 +66,17 @@ class Solved(NamedTuple):
             floor = jnp.sqrt(jnp.finfo(self.grad_norm.dtype).eps)
             away = self.grad_norm > 1e4 * jnp.maximum(self.start_norm, floor)
         else:
-            away = (self.grad_norm > 1.1 * self.start_norm) & self.rose
+            away = self.ends_beyond(self.start_norm) & self.rose
         if self.capped is None:
             ended = jnp.where(self.grad_norm <= 1e-3 * self.start_norm, Result.SETTLED, Result.MOVING)
         else:
             ended = jnp.where(self.capped, Result.CAPPED, Result.SETTLED)
         finite = trees.all_finite(self.phi) & jnp.isfinite(self.grad_norm)
         return jnp.where(finite, jnp.where(away, Result.MOVED_AWAY, ended), Result.NOT_FINITE)
+
+    def ends_beyond(self, norm) -> jax.Array:
+        """Whether its gradient ends clearly above `norm`, a scalar: by a tenth, or by what its noise explains."""
+        return self.grad_norm > (1.1 if self.noise is None else self.noise) * norm
 
     @property
     def diverged(self) -> jax.Array:
@@ -95,6 +102,7 @@ class Repeated(NamedTuple):
     finish: `(phi, memory) -> phi`, what to keep of the last step; None: phi itself.
     transform: the optax transformation that makes the steps, or None.
     project: `phi -> phi`, the constraint that every step ends in (see `projected`), or None.
+    drawn:  whether each step sees a random part of the task, so that its end scatters about rest.
     """
 
     begin: Callable
@@ -105,8 +113,11 @@ class Repeated(NamedTuple):
     finish: Callable | None = None
     transform: Any = None
     project: Callable | None = None
+    drawn: bool = False
 
     def __call__(self, objective, phi, task, key=None) -> Solved:
+        trees.require_real("phi", phi)
+
         def body(carry, key):
             phi, memory = self.step(objective, *carry, task, key)
             return (phi, memory), phi if self.keep_path else None
@@ -118,7 +129,7 @@ class Repeated(NamedTuple):
         if self.finish:
             last = self.finish(last, memory)
         (end, size), (start, start_size) = (_height(objective, p, task, self.project) for p in (last, phi))
-        return Solved(last, size, start_size, jnp.asarray(self.steps), path, rose=_higher(end, start))
+        return Solved(last, size, start_size, jnp.asarray(self.steps), path, rose=_higher(end, start), noise=jnp.asarray(10.0) if self.drawn else None)
 
 
 def _height(objective, phi, task, project=None):
@@ -134,6 +145,7 @@ def _higher(end, start):
     return end > start + 8 * jnp.finfo(end.dtype).eps * jnp.abs(start)
 
 
+@by_value
 def optimizer(transform: optax.GradientTransformation, steps: int, *, keep_path: bool = False, unroll: int = 1) -> Repeated:
     """`steps` updates with any optax transformation on the full task. Fresh optimizer state for every phase.
 
@@ -141,14 +153,16 @@ def optimizer(transform: optax.GradientTransformation, steps: int, *, keep_path:
     averaged weights are the solution. Raises ValueError for a negative number of steps, TypeError for `optax.lookahead`, whose parameters are
     pairs.
     """
-    return minibatch(transform, steps, lambda key, task: task, keep_path=keep_path, unroll=unroll)
+    return minibatch(transform, steps, _all_of_it, keep_path=keep_path, unroll=unroll)._replace(drawn=False)
 
 
+@by_value
 def gradient_descent(rate, steps: int, *, keep_path: bool = False, unroll: int = 1) -> Repeated:
     """Plain gradient descent, `phi <- phi - rate * grad`; `rate` may be traced."""
     return optimizer(optax.sgd(rate), steps, keep_path=keep_path, unroll=unroll)
 
 
+@by_value
 def minibatch(
     transform: optax.GradientTransformation,
     steps: int,
@@ -172,24 +186,50 @@ def minibatch(
         updates, memory = transform.update(gradient, memory, phi, value=value, grad=gradient, value_fn=lambda p: objective(p, batch))
         return optax.apply_updates(phi, updates), memory
 
-    return Repeated(transform.init, step, steps, partial(jax.lax.scan, unroll=unroll), keep_path, _averages(transform), transform)
+    return Repeated(transform.init, step, steps, partial(jax.lax.scan, unroll=unroll), keep_path, _averaged, transform, drawn=True)
+
+
+def _all_of_it(key, task: Task) -> Task:
+    return task
 
 
 def _told_all(transform: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
     """The transformation, ready to be given the value, the gradient and the function, if it asks for them."""
     made_by = getattr(transform.init, "__qualname__", "").partition(".")[0]
+    pairs = TypeError(
+        "optax.lookahead holds its parameters in pairs, fast and slow, and an inner loss takes one set of them. Use its inner optimizer alone; "
+        "for averaged weights, optax.contrib.schedule_free."
+    )
     if made_by == "lookahead":
-        raise TypeError(
-            "optax.lookahead holds its parameters in pairs, fast and slow, and an inner loss takes one set of them. Use its inner optimizer alone; "
-            "for averaged weights, optax.contrib.schedule_free."
-        )
-    return optax.with_extra_args_support(transform)
+        raise pairs
+    told = optax.with_extra_args_support(transform)
+
+    def init(phi):
+        memory = told.init(phi)
+        if _parts(memory, optax.LookaheadState):
+            raise pairs
+        return memory
+
+    def update(gradient, memory, phi=None, **more):
+        try:
+            return told.update(gradient, memory, phi, **more)
+        except (AttributeError, TypeError) as error:
+            raise TypeError(f"optax's `{made_by}` cannot learn phi here: {error}") from error
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
-def _averages(transform: optax.GradientTransformation) -> Callable | None:
-    """`(phi, memory) -> averaged weights` of a schedule-free transformation; None for any other."""
-    averaging = getattr(transform.init, "__qualname__", "").startswith("schedule_free")
-    return (lambda phi, memory: optax.contrib.schedule_free_eval_params(memory, phi)) if averaging else None
+def _parts(memory, kind: type) -> list:
+    """The parts of an optimizer's memory that are of a kind, at whatever depth of a chain."""
+    is_one = lambda part: isinstance(part, kind)
+    return [part for part in jax.tree.leaves(memory, is_leaf=is_one) if is_one(part)]
+
+
+def _averaged(phi: Phi, memory) -> Phi:
+    """The averaged weights of a schedule-free transformation; of any other, phi itself."""
+    for part in _parts(memory, optax.contrib.ScheduleFreeState):
+        phi = optax.contrib.schedule_free_eval_params(part, phi)
+    return phi
 
 
 def projected(solver: Repeated, project: Callable[[Phi], Phi]) -> Repeated:
@@ -254,6 +294,7 @@ def _require_steps(name: str, steps: int) -> None:
         raise ValueError(f"{name} is {steps}; a solver takes 0 or more steps.")
 
 
+@by_value
 def until(transform: optax.GradientTransformation, tolerance, max_steps: int) -> Solver:
     """Updates on the full task until the gradient's norm is at most `tolerance`, or `max_steps` are taken.
 
@@ -277,6 +318,7 @@ class Until(NamedTuple):
     exactly: Any = None
 
     def __call__(self, objective, phi, task, key=None) -> Solved:
+        trees.require_real("phi", phi)
         look = jax.value_and_grad(objective)
 
         def step(carry):
@@ -294,12 +336,13 @@ class Until(NamedTuple):
         start = trees.norm(grads)
         phi, state, value, _, size, count = jax.lax.while_loop(unfinished, step, (phi, self.transform.init(phi), first, grads, start, jnp.asarray(0)))
         capped = None if self.exactly is not None else ~(size <= self.tolerance)
-        if finish := _averages(self.transform):
-            phi = finish(phi, state)
+        if _parts(state, optax.contrib.ScheduleFreeState):
+            phi = _averaged(phi, state)
             size = trees.norm(look(phi, task)[1])
         return Solved(phi, size, start, count, rose=_higher(value, first), capped=capped)
 
 
+@by_value
 def subsample(size: int, query_size: int | None = None) -> Callable[[jax.Array, Task], Task]:
     """A `draw` for `minibatch`: `size` support and `query_size` query examples (None: as many), with replacement, along the leading axis.
 

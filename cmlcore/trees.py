@@ -23,8 +23,9 @@ def scale(c, a):
 
 
 def dot(a, b):
-    """The inner product of two trees of the same shape, a scalar."""
-    return sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(x * y), a, b)), start=jnp.zeros(()))
+    """The inner product of two trees of the same shape, a scalar. Half precision is added up in single: its squares overflow at 256."""
+    wide = lambda x: jnp.asarray(x, jnp.promote_types(jnp.result_type(x), jnp.float32))
+    return sum(jax.tree.leaves(jax.tree.map(lambda x, y: jnp.sum(wide(x) * wide(y)), a, b)), start=jnp.zeros(()))
 
 
 def norm(a):
@@ -51,6 +52,23 @@ def relative_error(a, exact):
 def all_finite(a):
     """Whether every number in the tree is finite, a boolean scalar."""
     return jax.tree.reduce(lambda ok, x: ok & jnp.all(jnp.isfinite(x)), a, jnp.asarray(True))
+
+
+def require_real(name: str, a) -> None:
+    """Raise TypeError, naming the leaf, where the tree `a`, called `name`, holds anything but real numbers."""
+    for path, x in jax.tree_util.tree_leaves_with_path(a):
+        if not isinstance(x, float) and not jnp.issubdtype(getattr(x, "dtype", type(None)), jnp.inexact):
+            what = f"holds {x.dtype} numbers" if hasattr(x, "dtype") else f"is a {type(x).__name__}"
+            raise TypeError(
+                f"{name}{jax.tree_util.keystr(path)} {what}, and {name} is a tree of arrays of real numbers. Keep what is none outside of it: "
+                "`eqx.partition(model, eqx.is_inexact_array)` parts an equinox module, `nnx.split(model, nnx.Param, ...)` one of flax."
+            )
+
+
+def not_finite(a) -> list[str]:
+    """Where in a tree, as paths, arrays of real numbers are not finite."""
+    real = lambda x: jnp.issubdtype(jnp.result_type(x), jnp.inexact)
+    return [jax.tree_util.keystr(path) for path, x in jax.tree_util.tree_leaves_with_path(a) if real(x) and not jnp.all(jnp.isfinite(x))]
 
 
 def is_complex(a) -> bool:

@@ -72,6 +72,20 @@ def test_steps_in_one_call_equal_single_steps_and_depend_on_the_key():
     assert float(trees.relative_error(together.theta, other.theta)) > 1e-4
 
 
+def test_steps_that_are_built_in_a_loop_are_compiled_once():
+    """Also inside of a loop, and whatever was made anew; an array among the settings identifies nothing."""
+    outer, draw = optax.sgd(0.01), lambda key: traced.append(1) or sine_task(key)
+    built = lambda beta: meta_steps(meta_step(fixed_pull(LOSS, 0.1), matched(*[gradient_descent(0.01, 3)] * 2, beta), outer, draw, 2), 2)
+    state, traced = meta_start(init_mlp(jax.random.key(1), SMALL), outer, jax.random.key(3)), []
+    state, _ = built(0.1)(state)
+    first = len(traced)
+    for _ in range(2):
+        state, _ = built(0.1)(state)
+    assert len(traced) == first and int(state.step) == 6 and built(0.1) is built(0.1) and built(0.1) is not built(0.2)
+    again, _ = built(jnp.asarray(0.1))(state)
+    assert len(traced) > first and int(again.step) == 8
+
+
 def test_meta_training_reduces_the_error_on_tasks_never_seen():
     problem, theta = fixed_pull(LOSS, 0.03), init_mlp(jax.random.key(0), (1, 20, 20, 1))
     problem = fixed_pull(mean_squared_error(lambda p, x: mlp(p, x, jnp.tanh)), 0.03)

@@ -7,11 +7,12 @@ theta does in the inner loss they do not see. They run one free phase and differ
 import jax
 
 from cmlcore import trees
-from cmlcore.bilevel import free
+from cmlcore.bilevel import by_value, free
 from cmlcore.estimate import Estimate, MetaGradient, phase
 from cmlcore.solve import Solver
 
 
+@by_value
 def first_order(free_solver: Solver) -> MetaGradient:
     """MAML without second derivatives: `d phi_T / d phi_0 = I` (Finn et al. 2017, section 5.2).
 
@@ -30,6 +31,7 @@ def first_order(free_solver: Solver) -> MetaGradient:
     return estimate
 
 
+@by_value
 def reptile(free_solver: Solver) -> MetaGradient:
     """Reptile: move the start towards where learning ended, `grad = (d init / d theta)' (phi_0 - phi_T)`, a tree like theta.
 

@@ -15,7 +15,7 @@ once, in the complex plane* has the proofs.
 import jax
 import jax.numpy as jnp
 
-from cmlcore.bilevel import augmented, free, require_nonzero_beta
+from cmlcore.bilevel import augmented, by_value, free, require_nonzero_beta
 from cmlcore.estimate import Estimate, MetaGradient, nudged_phase, phase
 from cmlcore.estimators.holomorphic import joined, lifted, on_pairs, pair, require_linear, slope
 from cmlcore.solve import Solved, Solver
@@ -36,6 +36,7 @@ def _nudged(problem, theta, task, solver, start: Solved, nudge, key):
     return slope(lambda th: augmented(problem, th, nudge)(phi, task), lifted(theta)), nudged_phase(ended, start)
 
 
+@by_value
 def imaginary(free_solver: Solver, nudged_solver: Solver, beta) -> MetaGradient:
     """Learning once with the nudge i beta: the real part is the control, the imaginary part the nudged difference; bias O(beta^2).
 
@@ -76,6 +77,7 @@ def contour(free_solver: Solver, nudged_solver: Solver, radius, nudges: int = 8)
     return estimate
 
 
+@by_value
 def tangent(free_solver: Solver, nudged_solver: Solver) -> MetaGradient:
     """The derivative in the nudge, at 0, by forward mode (`jax.jvp`): one number, however many slow parameters there are; no bias.
     Of this book.

@@ -18,7 +18,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 
 from cmlcore import trees
-from cmlcore.bilevel import concrete, free
+from cmlcore.bilevel import by_value, concrete, free
 from cmlcore.estimate import Estimate, MetaGradient, Phase, phase
 from cmlcore.solve import Result, Solver
 
@@ -33,6 +33,7 @@ class LinearSolved(NamedTuple):
 LinearSolver = Callable[[Callable[[Any], Any], Any], LinearSolved]
 
 
+@by_value
 def cg(steps: int) -> LinearSolver:
     """Conjugate gradients from zero; `H` must be positive definite (iMAML: Rajeswaran et al. 2019)."""
     if steps < 1:
@@ -58,6 +59,7 @@ def cg(steps: int) -> LinearSolver:
     return solve
 
 
+@by_value
 def neumann(terms: int, step) -> LinearSolver:
     """`H^-1 ~ step * sum_{i < terms} (I - step H)^i` (Lorraine et al. 2020); needs `step < 2 / lambda_max(H)`.
 
@@ -78,11 +80,13 @@ def neumann(terms: int, step) -> LinearSolver:
     return solve
 
 
+@by_value
 def identity() -> LinearSolver:
     """`H^-1 ~ I`, no product at all: T1-T2 (Luketina et al. 2016). Its error does not vanish."""
     return lambda product, rhs: LinearSolved(rhs, 0)
 
 
+@by_value
 def dense() -> LinearSolver:
     """Build `H` column by column and solve exactly, as Bengio (2000) did: for small problems, and for checking the others."""
 
@@ -94,6 +98,7 @@ def dense() -> LinearSolver:
     return solve
 
 
+@by_value
 def damped(linear: LinearSolver, amount) -> LinearSolver:
     """Solve `(H + amount I) v = rhs` with `linear` instead: stable where `H` is nearly singular, shorter elsewhere.
 
@@ -131,6 +136,7 @@ def _require_rest_at_minimum(solver: Solver) -> None:
         )
 
 
+@by_value
 def implicit(free_solver: Solver, linear: LinearSolver) -> MetaGradient:
     """Equation (2) at the solver's own `phi`, with `linear` standing for the inverse Hessian (Pedregosa 2016).
 

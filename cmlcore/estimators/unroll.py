@@ -12,7 +12,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from cmlcore.bilevel import Problem, Task, free
+from cmlcore.bilevel import Problem, Task, by_value, free
 from cmlcore.estimate import Estimate, MetaGradient, phase
 from cmlcore.solve import OfTheta, Repeated, Solver
 
@@ -40,6 +40,7 @@ def _through(differentiate: Callable, free_solver: Solver) -> MetaGradient:
     return estimate
 
 
+@by_value
 def unrolled(free_solver: Solver) -> MetaGradient:
     """Reverse mode through every inner step (Maclaurin et al. 2015): exact for the steps taken, memory grows with them.
 
@@ -49,6 +50,7 @@ def unrolled(free_solver: Solver) -> MetaGradient:
     return _through(jax.grad, free_solver)
 
 
+@by_value
 def forward_mode(free_solver: Solver) -> MetaGradient:
     """Forward mode through every inner step: equal to `unrolled`, with no path stored and nothing run backwards.
 
@@ -60,6 +62,7 @@ def forward_mode(free_solver: Solver) -> MetaGradient:
     return _through(jax.jacfwd, free_solver)
 
 
+@by_value
 def truncated(free_solver: Repeated, last: int) -> MetaGradient:
     """Reverse mode through the last `last` steps: `phi` before them, and the optimizer's state, are taken as given.
 
@@ -73,6 +76,7 @@ def truncated(free_solver: Repeated, last: int) -> MetaGradient:
     return unrolled(free_solver._replace(loop=partial(_only_last, free_solver.loop, last)))
 
 
+@by_value
 def checkpointed(free_solver: Repeated, segment: int | None = None) -> MetaGradient:
     """Reverse mode through every step, storing `phi` once per `segment` steps and computing the rest again.
 

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from cmlcore import trees
-from cmlcore.bilevel import Problem, concrete, require_nonzero_beta
+from cmlcore.bilevel import Problem, by_value, concrete, require_nonzero_beta
 
 
 class Synapses(NamedTuple):
@@ -34,6 +34,7 @@ class Synapses(NamedTuple):
     log_lambda: Any
 
 
+@by_value
 def fixed_pull(loss: Callable, strength) -> Problem:
     """Complex synapses with one fixed pull: `theta` is omega itself, and phi starts there.
 
@@ -50,6 +51,7 @@ def fixed_pull(loss: Callable, strength) -> Problem:
     return Problem(inner, lambda phi, omega, query: loss(phi, query))
 
 
+@by_value
 def learned_pull(loss: Callable) -> Problem:
     """Complex synapses that learn omega and lambda: `theta` is a `Synapses`, and phi starts at omega."""
 

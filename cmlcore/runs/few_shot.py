@@ -9,7 +9,7 @@ import optax
 
 from cmlcore.bilevel import Problem, free
 from cmlcore.data.episodes import episode
-from cmlcore.estimate import MetaGradient
+from cmlcore.estimate import MetaGradient, unwatched
 from cmlcore.meta import Averaged, averaged, in_turn, meta_start, meta_step, meta_steps, over_tasks
 from cmlcore.runs.experiment import Training
 from cmlcore.solve import Solver
@@ -24,7 +24,7 @@ def batched(estimator: MetaGradient) -> MetaGradient:
     """An `over` of `meta_step`: a meta-batch in turn on a CPU, side by side elsewhere; without diagnostics, which cost gradients."""
     if jax.default_backend() == "cpu":
         return in_turn(estimator)
-    return over_tasks(lambda *given: estimator(*given)._replace(info={}))
+    return over_tasks(unwatched(estimator))
 
 
 class Exam(NamedTuple):

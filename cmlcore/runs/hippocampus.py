@@ -19,7 +19,7 @@ from cmlcore.models.hippocampus import Lesions, hippocampal
 from cmlcore.models.mlp import init_mlp
 from cmlcore.models.synapse import Synapses, learned_pull
 from cmlcore.runs.experiment import Experiment, Training
-from cmlcore.runs.sine import LOSS, PLAIN, TEST, VALIDATION, fresh_tasks, settling
+from cmlcore.runs.sine import LOSS, PLAIN, TEST, VALIDATION, fresh_tasks, settled_adam, settling
 from cmlcore.solve import optimizer
 from cmlcore.speed import fast
 
@@ -61,10 +61,6 @@ class Nights(NamedTuple):
     clip: float
 
 
-def _adam(rate: float, steps: int):
-    return optimizer(optax.adam(settling(rate, steps)), steps, unroll=2)
-
-
 def _outer(clip: float, rate) -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(clip), optax.adam(rate))
 
@@ -76,7 +72,7 @@ def _flat(trees_of_seeds) -> jax.Array:
 
 def train_lesioned(settings: Nights) -> Training:
     """The rule through a store with one lesion; tested as the healthy: ten points of each new wave, then the query."""
-    problem, learner = learned_pull(LOSS), _adam(settings.free_rate, settings.free_steps)
+    problem, learner = learned_pull(LOSS), settled_adam(settings.free_rate, settings.free_steps)
     gentle = optax.sgd(settling(settings.nudged_rate, settings.nudged_steps), settings.momentum)
     strange = lambda key: sine_task(key, SHOTS, QUERIES).query
     rule = hippocampal(learner, optimizer(gentle, settings.nudged_steps, unroll=2), settings.beta, LESIONS[settings.lesion], strange)
@@ -178,12 +174,12 @@ def train_two_scales(settings: Worlds) -> Training:
         updates, memory = outer.update(rule(problem, omega, tasks).grad, memory, omega)
         return optax.apply_updates(omega, updates), memory
 
-    return _life(settings, night, problem, _adam(settings.rate, settings.steps))
+    return _life(settings, night, problem, settled_adam(settings.rate, settings.steps))
 
 
 def train_one_scale(settings: Worlds) -> Training:
     """One weight a synapse: it learns what a night replays, all waves together, from where the last night left it."""
-    learner = _adam(settings.rate, settings.steps)
+    learner = settled_adam(settings.rate, settings.steps)
     pooled = lambda points: jax.tree.map(lambda x: x.reshape(-1, 1), points)
 
     def night(omega, memory, tasks):

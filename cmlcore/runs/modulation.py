@@ -12,7 +12,7 @@ from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.modulated import Slow, divided, dual, init_modulated, modulated
 from cmlcore.runs.experiment import Experiment, Training
-from cmlcore.runs.sine import Maml, meta_training, settling
+from cmlcore.runs.sine import Maml, meta_training, settled_adam
 from cmlcore.solve import optimizer
 
 LOSS = mean_squared_error(modulated)
@@ -37,13 +37,9 @@ def random_start(key) -> Slow:
     return init_modulated(key, WIDTHS)
 
 
-def _phase(settings: Modulated, steps: int):
-    return optimizer(optax.adam(settling(settings.inner_rate, steps)), steps, unroll=2)
-
-
 def _contrastive(settings: Modulated, complete=lambda rule, learner: rule) -> Training:
-    learner = _phase(settings, settings.free_steps)
-    rule = complete(matched(learner, _phase(settings, settings.nudged_steps), settings.beta), learner)
+    learner = settled_adam(settings.inner_rate, settings.free_steps)
+    rule = complete(matched(learner, settled_adam(settings.inner_rate, settings.nudged_steps), settings.beta), learner)
     return meta_training(dual(LOSS, settings.pull), rule, learner, settings, random_start)
 
 

@@ -5,9 +5,7 @@ games are the same for all rows. Settings come from `cmlcore.runs.rewards_search
 every row that learns a prior. Priors and games advance in chunks; a run that is killed in a game goes on in that game.
 """
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -28,6 +26,7 @@ from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.modulated import dual, init_modulated, modulated
 from cmlcore.models.synapse import Synapses, fixed_pull, learned_pull
 from cmlcore.runs.experiment import Experiment, Training
+from cmlcore.runs.searches import searched
 from cmlcore.solve import minibatch, subsample
 
 WIDTHS = (2, 32, 32, ARMS)
@@ -357,8 +356,7 @@ def train_bold(settings: Unprepared) -> Training:
 # ---- The experiments -------------------------------------------------------------------------------------------------
 
 SCORE = ("regret", "% of the uniform policy's expected regret, mean of five wheels")
-FOUND = Path(__file__).parent / "searches" / "rewards.json"  # what `cmlcore.runs.rewards_search` tried
-SEARCHED = json.loads(FOUND.read_text()) if FOUND.exists() else {"rows": {}}
+SEARCHED = searched("rewards")  # what `cmlcore.runs.rewards_search` tried
 
 
 def chosen(row: str, default):

@@ -1,7 +1,7 @@
 """How the settings of the experiments on rewards were chosen: a search on validation wheels, with seeds that no row plays; of this book.
 
 Every row gets sixteen trials: four priors times four ways to play, or, without a prior, sixteen ways to play. A trial is four seeds on
-three wheels, 2,000 pulls each; the two best of a row play 8,000 pulls, and the better of those is chosen. All of it stands in `FOUND`, a list of what was tried. Run it with: python -m cmlcore.runs.rewards_search
+three wheels, 2,000 pulls each; the two best of a row play 8,000 pulls, and the better of those is chosen. All of it stands in `searches/rewards.json`, a list of what was tried. Run it with: python -m cmlcore.runs.rewards_search
 """
 
 import json
@@ -17,7 +17,8 @@ from cmlcore.data.wheel import uniform_regret
 from cmlcore.estimators.first_order import first_order
 from cmlcore.estimators.unroll import unrolled
 from cmlcore.runs import rewards
-from cmlcore.runs.rewards import FOUND, Prior, Start, Unprepared
+from cmlcore.runs.rewards import Prior, Start, Unprepared
+from cmlcore.runs.searches import go_on
 
 SEEDS = tuple(range(100, 104))
 DELTAS = (0.6, 0.85, 0.97)
@@ -168,14 +169,8 @@ class _Pull(NamedTuple):
 
 
 def main(kinds=(*PREPARED, *UNPREPARED)) -> None:
-    """Search all rows that `FOUND` does not have; what was tried is written after each."""
-    rows = json.loads(FOUND.read_text())["rows"] if FOUND.exists() else {}
-    for kind in kinds:
-        if kind not in rows:
-            rows[kind] = search(kind)
-            FOUND.parent.mkdir(exist_ok=True)
-            about = {"seeds": SEEDS, "deltas": DELTAS, "trials_a_game": TRIALS, "trials_a_final": LONGER, "rows": rows}
-            FOUND.write_text(json.dumps(about, indent=1) + "\n")
+    """Search all rows that were not searched yet."""
+    go_on("rewards", kinds, search, {"seeds": SEEDS, "deltas": DELTAS, "trials_a_game": TRIALS, "trials_a_final": LONGER})
 
 
 if __name__ == "__main__":

@@ -131,6 +131,11 @@ def settling(rate: float, steps: int):
     return optax.cosine_decay_schedule(rate, steps, 0.01)
 
 
+def settled_adam(rate: float, steps: int, unroll: int = 2, eps_root: float = 0.0) -> Solver:
+    """`steps` updates with Adam whose rate settles."""
+    return optimizer(optax.adam(settling(rate, steps), eps_root=eps_root), steps, unroll=unroll)
+
+
 def _learner(transform: optax.GradientTransformation, steps: int, batch: int) -> Solver:
     """`steps` updates on mini-batches of `batch` examples, or on the whole task if that is 0."""
     return minibatch(transform, steps, subsample(batch), unroll=2) if batch else optimizer(transform, steps, unroll=2)

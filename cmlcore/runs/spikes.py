@@ -5,9 +5,7 @@ steps and tasks than published. Settings come from `cmlcore.runs.spikes_search`:
 row learns from as many waves. The rows named `published` have the settings of the public code, and wait.
 """
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +15,7 @@ import optax
 from cmlcore import trees
 from cmlcore.bilevel import Problem, free
 from cmlcore.data.spikes import spiking_task
-from cmlcore.estimate import MetaGradient
+from cmlcore.estimate import MetaGradient, unwatched
 from cmlcore.estimators.contrastive import matched
 from cmlcore.estimators.unroll import unrolled
 from cmlcore.meta import meta_start, meta_step, meta_steps
@@ -26,7 +24,8 @@ from cmlcore.models.eprop import Rate
 from cmlcore.models.spiking import Cell, Weights, fast_sigmoid, init_weights, run, triangle
 from cmlcore.models.synapse import fixed_pull
 from cmlcore.runs.experiment import Experiment, Training
-from cmlcore.runs.sine import settling
+from cmlcore.runs.searches import searched
+from cmlcore.runs.sine import settled_adam
 from cmlcore.solve import Solver, optimizer
 
 CELL = Cell()
@@ -123,7 +122,7 @@ def without_pull(loss: Callable) -> Problem:
 
 def adam(rate, steps: int) -> Solver:
     """`steps` of Adam, its rate settling; the root is kept off zero, where silent synapses have it."""
-    return optimizer(optax.adam(settling(rate, steps), eps_root=1e-12), steps)
+    return settled_adam(rate, steps, unroll=1, eps_root=1e-12)
 
 
 # ---- training --------------------------------------------------------------------------------------------------------
@@ -165,13 +164,8 @@ def advancing(problem: Problem, estimator: MetaGradient, settings) -> tuple[Call
     return begin, meta_steps(meta_step(problem, estimator, outer, draw, settings.tasks), CHUNK)
 
 
-def bare(estimator: MetaGradient) -> MetaGradient:
-    """The estimator without its diagnostics, which cost gradients."""
-    return lambda *given: estimator(*given)._replace(info={})
-
-
 def _training(problem: Problem, estimator: MetaGradient, learner: Solver, settings) -> Training:
-    begin, chunk = advancing(problem, bare(estimator), settings)
+    begin, chunk = advancing(problem, unwatched(estimator), settings)
     many = jax.jit(jax.vmap(chunk))
     exam = jax.jit(jax.vmap(lambda theta: examined(problem, learner, theta, TEST, TEST_TASKS)))
 
@@ -312,8 +306,7 @@ def _row(name: str, about: str, settings: Any, build: Callable, cost: str, score
 
 
 QUICK, LONGER, HOURS = "3 minutes on one CPU core", "10 minutes on one CPU core", "days on one CPU core: for a GPU"
-FOUND = Path(__file__).parent / "searches" / "spikes.json"  # what `cmlcore.runs.spikes_search` tried
-SEARCHED = json.loads(FOUND.read_text()) if FOUND.exists() else {"rows": {}}
+SEARCHED = searched("spikes")  # what `cmlcore.runs.spikes_search` tried
 
 
 def chosen(row: str, default):

@@ -1,7 +1,7 @@
 """How the settings of the experiments on spikes were chosen: the same number of trials for every row, on validation waves; of this book.
 
 A trial learns from 300 waves (a quarter of what a row gets) with two seeds that no row has, and is judged on 50 validation waves. All
-trials of a row are one compiled program. `FOUND` lists what was tried. Run it with: python -m cmlcore.runs.spikes_search
+trials of a row are one compiled program. `searches/spikes.json` lists what was tried. Run it with: python -m cmlcore.runs.spikes_search
 """
 
 import json
@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cmlcore.estimate import unwatched
 from cmlcore.runs import spikes
-from cmlcore.runs.spikes import FOUND, Rule, Scratch, Through
+from cmlcore.runs.searches import go_on
+from cmlcore.runs.spikes import Rule, Scratch, Through
 
 SEEDS, CHUNKS, WAVES = (100, 101), 3, 50
 STEPS = CHUNKS * spikes.CHUNK
@@ -48,7 +50,7 @@ def _errors(settings: Rule | Through | Scratch, build) -> jax.Array:
             (problem, learner), theta = build(settings), spikes.start_of(seed)
         else:
             problem, estimator, learner = build(settings)
-            begin, chunk = spikes.advancing(problem, spikes.bare(estimator), settings)
+            begin, chunk = spikes.advancing(problem, unwatched(estimator), settings)
             theta = jax.lax.fori_loop(0, CHUNKS, lambda _, state: chunk(state)[0], begin(seed)).theta
         return spikes.examined(problem, learner, theta, spikes.VALIDATION, WAVES)["error"]
 
@@ -74,14 +76,8 @@ def search(kind: str, report=print) -> list[dict]:
 
 
 def main(kinds=tuple(ROWS)) -> None:
-    """Search all rows that `FOUND` does not have; what was tried is written after each."""
-    rows = json.loads(FOUND.read_text())["rows"] if FOUND.exists() else {}
-    for kind in kinds:
-        if kind not in rows:
-            rows[kind] = search(kind)
-            FOUND.parent.mkdir(exist_ok=True)
-            about = {"seeds": SEEDS, "outer_steps": STEPS, "waves": WAVES, "rows": rows}
-            FOUND.write_text(json.dumps(about, indent=1) + "\n")
+    """Search all rows that were not searched yet."""
+    go_on("spikes", kinds, search, {"seeds": SEEDS, "outer_steps": STEPS, "waves": WAVES})
 
 
 if __name__ == "__main__":

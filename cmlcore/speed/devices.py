@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cmlcore.bilevel import Problem, Task, Theta
 from cmlcore.estimate import Estimate, MetaGradient
-from cmlcore.meta import _keys, _mean
+from cmlcore.meta import _keys, _mean, count_tasks
 
 AXIS = "tasks"
 
@@ -62,7 +62,7 @@ def over_devices(estimator: MetaGradient, mesh: Mesh | None = None) -> MetaGradi
 
     def estimate(problem: Problem, theta: Theta, task: Task, key=None) -> Estimate:
         row = task_mesh() if mesh is None else mesh
-        count = jax.tree.leaves(task)[0].shape[0]
+        count = count_tasks(task)
         _require_enough(count, row.size)
         one = lambda theta, task, key: estimator(problem, theta, task, key)
         share = _shared(jax.vmap(one, in_axes=(None, 0, 0)), row)

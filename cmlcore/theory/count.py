@@ -7,7 +7,6 @@ reads it. These definitions are this book's own.
 """
 
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +16,7 @@ from jax.interpreters import ad, batching, mlir
 
 from cmlcore import trees
 from cmlcore.bilevel import Loss, Problem, Task, Theta
-from cmlcore.estimate import MetaGradient
+from cmlcore.estimate import MetaGradient, programs
 from cmlcore.estimators.holomorphic import lifted
 
 _mark = core.Primitive("loss_derivative")  # parameters: its order, 1 or 2, and how many stand side by side under vmap
@@ -120,7 +119,7 @@ def _equation(equation) -> Counts:
     if equation.primitive is _mark:
         first, second = (parameters["wide"] * (parameters["order"] == order) for order in (1, 2))
         return Counts(first, second, chain=1)
-    inside = [_program(jaxpr) for jaxpr in _inside(parameters.values())]
+    inside = [_program(jaxpr) for jaxpr in programs(parameters.values())]
     if equation.primitive.name == "cond":
         return Counts(*map(max, zip(*inside)))
     together = Counts(*map(sum, zip(*inside))) if inside else Counts()
@@ -144,14 +143,3 @@ def _needed(jaxpr) -> list:
 
 def _variables(atoms) -> list:
     return [atom for atom in atoms if isinstance(atom, core.Var)]
-
-
-def _inside(values) -> Iterator:
-    """The programs among an equation's parameters: bodies of loops, branches, what is called."""
-    for value in values:
-        if isinstance(value, core.ClosedJaxpr):
-            yield value.jaxpr
-        elif isinstance(value, core.Jaxpr):
-            yield value
-        elif isinstance(value, (tuple, list)):
-            yield from _inside(value)

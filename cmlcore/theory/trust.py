@@ -5,19 +5,11 @@ The comparison of a difference with itself at half its step is Richardson's (191
 
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 from cmlcore import trees
 from cmlcore.bilevel import Problem, Task, Theta
-from cmlcore.estimate import Estimate, measured, meta_gradient
+from cmlcore.estimate import ZERO, Estimate, measured, meta_gradient, rounding
 from cmlcore.estimators.contrastive import Contrast
 from cmlcore.solve import Repeated, Until
-
-ZERO = (
-    "The estimate is exactly zero: does theta stand in the inner loss, and phi in the outer one? Where learning starts, and how fast, is seen by "
-    "`unrolled` alone; a start is seen through a pull to it (`fixed_pull`)."
-)
 
 
 class SelfCheck(NamedTuple):
@@ -56,12 +48,12 @@ def self_check(problem: Problem, estimator: Contrast, theta: Theta, task: Task =
     size = float(trees.norm(twice.grad))
     endless = float("inf")
     if not size:
-        return SelfCheck("zero", endless, endless, endless, estimator, ZERO, found)
+        return SelfCheck("zero", endless, endless, endless, estimator, f"The estimate is exactly zero. {ZERO}", found)
     relative = lambda a, b: float(trees.norm(trees.sub(a.grad, b.grad))) / size
     errors = {
         "nudge": relative(twice, half) / (1 - 0.5**estimator.order),
         "steps": relative(found, twice),
-        "precision": _rounding(problem, theta, task, found, estimator.beta) / size,
+        "precision": float(rounding(problem, theta, task, found.phi)) / abs(float(estimator.beta)) / size,
     }
     limit = _limit(errors, tolerance)
     proposed, advice = _better(limit, errors, estimator, longer, tolerance)
@@ -86,13 +78,6 @@ def _twice(solver: Any) -> Any:
     if isinstance(solver, Until):
         return solver._replace(tolerance=solver.tolerance / 10, max_steps=2 * solver.max_steps)
     raise TypeError(f"self_check doubles a solver's steps, and cannot those of {solver!r}. Use gradient_descent, optimizer, minibatch or until.")
-
-
-def _rounding(problem: Problem, theta: Theta, task: Task, found: Estimate, beta) -> float:
-    """The size of the error that rounding leaves in the difference over beta: two derivatives, each rounded, each at a rounded phi."""
-    partial = jax.grad(lambda th: problem.inner(found.phi, th, task.support))(theta)
-    epsilon = max(float(jnp.finfo(x.dtype).eps) for x in jax.tree.leaves((found.phi, theta)))
-    return 4 * epsilon * float(trees.norm(partial)) / abs(float(beta))
 
 
 def _better(limit: str, errors: dict[str, float], estimator: Contrast, longer: Contrast, tolerance: float) -> tuple[Contrast, str]:
