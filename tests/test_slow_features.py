@@ -20,6 +20,7 @@ from cmlcore.models.conv4 import from_support, transductive
 from cmlcore.runs import fast_weights, slow_features
 from cmlcore.runs.fast_weights import Weights
 from cmlcore.runs.slow_features import Features
+from cmlcore.runs.sources import SOURCES
 from cmlcore.solve import gradient_descent
 
 WAYS = 3
@@ -158,7 +159,7 @@ def test_a_training_of_slow_features_moves_them_and_keeps_what_it_tests():
 
 @needs_archive
 def test_mirror_images_and_validation_characters_are_more_characters():
-    plain, more = slow_features.images(Features()), slow_features.images(Features(mirrored=True, whole=True))
+    plain, more = (SOURCES["omniglot"].images(each) for each in (Features(), Features(mirrored=True, whole=True)))
     assert len(plain[0]) == 4 * 792 and len(more[0]) == 2 * 4 * 964
     assert len(plain[2]) == len(more[2]) == 659 and (plain[2] == more[2]).all()
     assert (more[0][4 * 964] == more[0][0][..., ::-1]).all()

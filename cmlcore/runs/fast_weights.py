@@ -1,9 +1,10 @@
-"""The full experiments on characters with all weights fast: complex synapses and their rivals, at the operations of `cmlcore.runs.slow_features`.
+"""The full experiments with all weights fast, or gains and shifts, or mixes of templates: complex synapses and their rivals.
 
-One training serves all tests: the read-out of 20 characters that is learned is cut to the first 5 where there are five. The network, its distorted
+They have the operations that the rows of `cmlcore.runs.slow_features` have. One training serves all tests: the read-out of 20 characters that is learned is cut to the first 5 where there are five. The network, its distorted
 drawings and the tests are those of the slow features; methods differ in how many operations a task costs, and so in how many tasks they get.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -16,12 +17,15 @@ from cmlcore.estimators.contrastive import contrastive, matched, symmetric
 from cmlcore.estimators.first_order import first_order, reptile
 from cmlcore.estimators.implicit import cg, damped, implicit
 from cmlcore.estimators.unroll import unrolled
-from cmlcore.models.conv4 import accuracy, conv4, cross_entropy, init_conv4, transductive
-from cmlcore.models.synapse import Synapses, fixed_pull, learned_pull
+from cmlcore.models.conv4 import accuracy, cross_entropy, transductive
+from cmlcore.models.modulated import Slow, dual
+from cmlcore.models.modulated_images import Network, channels, everything, network_logits, templates
+from cmlcore.models.synapse import Synapses, learned_pull
 from cmlcore.runs import slow_features
 from cmlcore.runs.experiment import Training
 from cmlcore.runs.few_shot import Exam, learned, meta_training
-from cmlcore.runs.slow_features import EXAMS, NORMALIZATIONS
+from cmlcore.runs.slow_features import NORMALIZATIONS
+from cmlcore.runs.sources import SOURCES, distorting, exams
 from cmlcore.solve import Repeated, newton, optimizer
 
 
@@ -33,6 +37,8 @@ class Weights(NamedTuple):
     pull:                lambda, fixed; or where learning it begins, if it is learned.
     nudged_steps, beta:  of the contrastive rules. products, damping: of conjugate gradients.
     outer_steps, tasks, outer_rate: Adam on the mean over so many tasks; the rate decays as a cosine, gradients are clipped at 10.
+    form:                what is fast, a key of FORMS: all weights, gains and shifts of the channels, or mixes of templates; the read-out always.
+    source:              a key of `cmlcore.runs.sources.SOURCES`.
     begin:               the experiment on slow features whose blocks learning starts from; empty: random weights.
     average_after, distortion, mirrored, whole, size, filters, split, chunk, validation_episodes, test_episodes: as in `Features`.
     """
@@ -52,6 +58,8 @@ class Weights(NamedTuple):
     outer_steps: int = 1000
     tasks: int = 1
     outer_rate: float = 0.003
+    form: str = "everything"
+    source: str = "omniglot"
     begin: str = ""
     average_after: int = 800
     distortion: float = 0.7
@@ -65,14 +73,6 @@ class Weights(NamedTuple):
     test_episodes: int = 600
 
 
-def logits(phi, examples, normalize=transductive):
-    """Beliefs of the network with the weights phi, (examples, ways)."""
-    return conv4(phi, examples.images, examples.support, normalize)
-
-
-LOSS = cross_entropy(logits)
-
-
 def descent(settings: Weights, steps: int) -> Repeated:
     """Inner learning: gradient descent, with Nesterov's momentum if the settings have one."""
     return optimizer(optax.sgd(settings.rate, settings.momentum or None, nesterov=True), steps)
@@ -83,49 +83,63 @@ def hessian_free(settings: Weights, steps: int) -> Repeated:
     return newton(damped(cg(settings.products), settings.damping), steps)
 
 
-def omega(settings: Weights, seed: int) -> dict:
-    """The consolidated weights that a seed starts from, a tree: random blocks or consolidated ones, and a read-out that says nothing yet."""
-    params = jax.jit(init_conv4, static_argnums=(1, 2, 3))(jax.random.key(2 * seed), settings.ways, settings.filters, settings.size)
+FORMS = {"everything": everything, "channels": channels, "templates": templates}
+
+
+def network(settings: Weights) -> Network:
+    """What is fast and what is slow: a `Network` of the settings' form."""
+    return FORMS[settings.form](settings.ways, settings.filters, settings.size, SOURCES[settings.source].colors)
+
+
+def start(settings: Weights, seed: int) -> Slow:
+    """The slow parameters that a seed starts from: random ones, or with consolidated blocks; the read-out says nothing yet."""
+    theta = jax.jit(network(settings).init)(jax.random.key(2 * seed))
+    silent = {name: jnp.zeros_like(theta.start[name]) for name in ("w", "b")}
     if settings.begin:
         from cmlcore.runs import receipts  # which reads the catalogue, which this module is part of
 
-        params["blocks"] = receipts.read_parameters(settings.begin, slow_features.start(slow_features.Features(), seed)).blocks
-    return params | {name: jnp.zeros_like(params[name]) for name in ("w", "b")}
+        silent["blocks"] = receipts.read_parameters(settings.begin, slow_features.start(slow_features.Features(), seed)).blocks
+    return theta._replace(start=theta.start | silent)
 
 
-def exams(problem, learner) -> list[Exam]:
-    """Exams of all kinds, each learned from the first columns of the read-out. The support is its own batch: both normalizations judge the same phi."""
+def fewer(start: dict, ways: int) -> dict:
+    """Where fast parameters start, with a read-out for the first `ways` classes only."""
+    return start | {"w": start["w"][:, :ways], "b": start["b"][:ways]}
+
+
+def sittings(settings: Weights, problem, learner, cut: Callable) -> list[Exam]:
+    """Exams of all kinds; `cut(theta, ways)` has fewer read-outs. The support is its own batch: both normalizations judge the same phi."""
+    source = SOURCES[settings.source]
 
     def judge(normalize):
-        right = accuracy(partial(logits, normalize=normalize))
-        return lambda phi, theta, query: right(phi, query)
+        right = accuracy(network_logits(network(settings), normalize, source.prepare))
+        return lambda phi, theta, query: right((phi, theta.body), query) if isinstance(theta, Slow) else right((phi, ()), query)
 
     def exam(name, ways, shots):
         score = learned(problem, learner, {f"{name}{kind}": judge(normalize) for kind, normalize in NORMALIZATIONS.items()})
-        return Exam(ways, shots, lambda theta, task: score(fewer(theta, ways), task))
+        return Exam(ways, shots, lambda theta, task: score(cut(theta, ways), task))
 
-    return [exam(name, *each) for name, each in EXAMS.items()]
-
-
-def fewer(theta, ways: int):
-    """theta, omega or `Synapses`, with a read-out for the first `ways` classes only."""
-    if isinstance(theta, Synapses):
-        return theta._replace(omega=fewer(theta.omega, ways))
-    return theta | {"w": theta["w"][:, :ways], "b": theta["b"][:ways]}
+    return [exam(name, *each) for name, each in exams(source).items()]
 
 
-def training(settings: Weights, estimator, learner, problem=None, theta=None, outer=None, arrange=None) -> Training:
-    """Meta-training of complex synapses with one fixed pull, or of another `problem`, that starts at `theta(seed)`."""
-    problem = problem or fixed_pull(LOSS, settings.pull)
+def loss(settings: Weights) -> Callable:
+    """`((phi, body), examples) -> ` the mean cross-entropy, a scalar."""
+    return cross_entropy(network_logits(network(settings), transductive, SOURCES[settings.source].prepare))
+
+
+def training(settings: Weights, estimator, learner, problem=None, theta=None, cut=None, outer=None, arrange=None) -> Training:
+    """Meta-training of the network's form with one fixed pull, or of another `problem` that starts at `theta(seed)` and is `cut` for fewer ways."""
+    problem = problem or dual(loss(settings), settings.pull)
+    cut = cut or (lambda theta, ways: theta._replace(start=fewer(theta.start, ways)))
     schedule = optax.cosine_decay_schedule(settings.outer_rate, settings.outer_steps or 1)
-    distort = partial(slow_features.distort, settings)
+    distort = partial(distorting, settings)
     return meta_training(
         settings,
-        partial(slow_features.images, settings),
-        theta or partial(omega, settings),
+        partial(SOURCES[settings.source].images, settings),
+        theta or partial(start, settings),
         problem,
         estimator,
-        exams(problem, learner),
+        sittings(settings, problem, learner, cut),
         outer or optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule)),
         settings.average_after,
         (lambda key, task: arrange(distort(key, task))) if arrange else distort,
@@ -157,11 +171,13 @@ def train_one_sided(settings: Weights) -> Training:
 def train_layers(settings: Weights) -> Training:
     """The matched rule, which learns one pull for each layer's kernels, biases, scales and shifts, too."""
 
-    def start(seed):
-        weights = omega(settings, seed)
-        return Synapses(weights, jax.tree.map(lambda w: jnp.full((), jnp.log(settings.pull), w.dtype), weights))
+    def begin(seed):
+        omega = start(settings, seed).start
+        return Synapses(omega, jax.tree.map(lambda w: jnp.full((), jnp.log(settings.pull), w.dtype), omega))
 
-    return training(settings, _rule(matched, settings), descent(settings, settings.test_steps), learned_pull(LOSS), start)
+    problem = learned_pull(lambda phi, examples: loss(settings)((phi, ()), examples))
+    cut = lambda theta, ways: theta._replace(omega=fewer(theta.omega, ways))
+    return training(settings, _rule(matched, settings), descent(settings, settings.test_steps), problem, begin, cut)
 
 
 def train_maml(settings: Weights) -> Training:

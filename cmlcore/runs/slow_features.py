@@ -1,7 +1,7 @@
-"""The full experiments on characters with a fast read-out on slow features: one training for all tests, of 5 and 20 ways, 1 and 5 shots.
+"""The full experiments with a fast read-out on slow features: one training for all tests, of 5 and 20 ways, 1 and 5 shots.
 
 A task costs one forward and one backward pass of the network, whatever estimates the meta-gradient, so that every row has the same tasks and the same
-operations. The network is that of the literature, four blocks of 64 filters with max-pooling on 28 x 28 pixels.
+operations. The network is that of the literature, four blocks of 64 filters with max-pooling.
 """
 
 from collections.abc import Callable
@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cmlcore.bilevel import Task, free
-from cmlcore.data.distortion import distorted
+from cmlcore.bilevel import free
 from cmlcore.estimate import Estimate
 from cmlcore.estimators.contrastive import contrastive, matched, symmetric
 from cmlcore.estimators.implicit import cg, implicit
@@ -21,9 +20,9 @@ from cmlcore.estimators.through import through
 from cmlcore.estimators.unroll import unrolled
 from cmlcore.models import readout
 from cmlcore.models.conv4 import from_support, transductive
-from cmlcore.runs.characters import drawings
 from cmlcore.runs.experiment import Training
 from cmlcore.runs.few_shot import Exam, meta_training
+from cmlcore.runs.sources import SOURCES, distorting, exams
 from cmlcore.solve import Repeated, optimizer
 
 
@@ -39,6 +38,7 @@ class Features(NamedTuple):
     distortion:          of every drawing while training, see `cmlcore.data.distortion`.
     mirrored:            whether mirror images of characters are characters of their own while training; turned ones always are.
     whole:               whether the validation characters are trained on too, once all choices are made.
+    source:              a key of `cmlcore.runs.sources.SOURCES`.
     size, filters, split, chunk, validation_episodes, test_episodes: as in `cmlcore.runs.characters`.
     """
 
@@ -60,6 +60,7 @@ class Features(NamedTuple):
     distortion: float = 0.7
     mirrored: bool = False
     whole: bool = False
+    source: str = "omniglot"
     size: int = 28
     filters: int = 64
     split: str = "background"
@@ -68,7 +69,6 @@ class Features(NamedTuple):
     test_episodes: int = 600
 
 
-EXAMS = {f"{ways}w{shots}s": (ways, shots) for ways in (20, 5) for shots in (1, 5)}
 NORMALIZATIONS = {"": transductive, "-support": from_support}  # what is added to the name of a score
 
 
@@ -77,33 +77,21 @@ def descent(settings: Features, steps: int, shots: int | None = None) -> Repeate
     return optimizer(optax.sgd(settings.rate / (shots or settings.shots), settings.momentum, nesterov=True), steps)
 
 
-def images(settings: Features):
-    """Characters to train, to validate and to test on, each (characters, 20, size, size) uint8, as the settings want them."""
-    train, validation, test = drawings(settings.split, settings.size)
-    if settings.whole:
-        turned = [jnp.rot90(validation, turns, axes=(-2, -1)) for turns in range(4)]
-        train = jnp.concatenate([train, *turned])
-    return (jnp.concatenate([train, train[..., ::-1]]) if settings.mirrored else train), validation, test
+def seeing(settings: Features, normalize=transductive, **how) -> Callable:
+    """`cmlcore.models.readout.seeing` of the settings' images."""
+    return readout.seeing(normalize, SOURCES[settings.source].prepare, **how)
 
 
-def distort(settings: Features, key, task: Task) -> Task:
-    """The episode, a `Task`, with every drawing distorted."""
-    one, other = jax.random.split(key)
-    support = distorted(one, task.support.images, settings.distortion)
-    query = distorted(other, task.query.images, settings.distortion)
-    return Task(task.support._replace(images=support, support=support), task.query._replace(images=query, support=support))
-
-
-def exams(judged: Callable, represent: Callable = readout.seeing) -> list[Exam]:
-    """Exams of all kinds; `judged(seen, task, ways, shots) -> scalar`, of what `represent(normalize)` makes of an episode."""
+def sittings(settings: Features, judged: Callable, represent: Callable) -> list[Exam]:
+    """Exams of all kinds; `judged(seen, task, ways, shots) -> scalar`, of what `represent(settings, normalize)` makes of an episode."""
 
     def score(name, ways, shots):
         def one(theta, task):
-            return {f"{name}{kind}": judged(represent(normalize)(theta, task), task, ways, shots) for kind, normalize in NORMALIZATIONS.items()}
+            return {f"{name}{kind}": judged(represent(settings, normalize)(theta, task), task, ways, shots) for kind, normalize in NORMALIZATIONS.items()}
 
         return one
 
-    return [Exam(*exam, score(name, *exam)) for name, exam in EXAMS.items()]
+    return [Exam(*exam, score(name, *exam)) for name, exam in exams(SOURCES[settings.source]).items()]
 
 
 def by_readout(settings: Features) -> list[Exam]:
@@ -114,13 +102,13 @@ def by_readout(settings: Features) -> list[Exam]:
         learned = descent(settings, settings.free_steps, shots)(free(problem, seen), problem.init(seen, task.support), task)
         return readout.right(learned.phi, seen, task.query)
 
-    return exams(judged)
+    return sittings(settings, judged, seeing)
 
 
 def start(settings: Features, seed: int) -> readout.Slow:
     """The random network that a seed starts from; the same for all methods."""
-    init = jax.jit(readout.init_slow, static_argnums=(1, 2))
-    return init(jax.random.key(2 * seed), settings.filters, settings.size, pull=settings.pull, gain=settings.gain)
+    init = jax.jit(readout.init_slow, static_argnums=(1, 2, 3))
+    return init(jax.random.key(2 * seed), settings.filters, settings.size, SOURCES[settings.source].colors, pull=settings.pull, gain=settings.gain)
 
 
 def training(settings: Features, estimator, represent=None, papers=None) -> Training:
@@ -128,14 +116,14 @@ def training(settings: Features, estimator, represent=None, papers=None) -> Trai
     schedule = optax.cosine_decay_schedule(settings.outer_rate, settings.outer_steps or 1)
     return meta_training(
         settings,
-        partial(images, settings),
+        partial(SOURCES[settings.source].images, settings),
         partial(start, settings),
         readout.fast_readout(settings.ways),
-        through(represent or readout.seeing(), estimator),
+        through(represent or seeing(settings), estimator),
         papers or by_readout(settings),
         optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule)),
         settings.average_after,
-        partial(distort, settings),
+        partial(distorting, settings),
     )
 
 
@@ -194,7 +182,7 @@ def train_scratch(settings: Features) -> Training:
 
 def train_prototypes(settings: Features) -> Training:
     """The prototypical network (Snell et al. 2017): a query belongs to the nearest mean of features; nothing is learned in a task."""
-    unscaled = partial(readout.seeing, scaled=lambda z: z)
+    unscaled = partial(seeing, scaled=lambda z: z)
 
     def logits(seen, task, ways):
         means = jnp.zeros((ways, seen.support.shape[1])).at[task.support.labels].add(seen.support) * (ways / len(seen.support))
@@ -206,4 +194,4 @@ def train_prototypes(settings: Features) -> Training:
         return Estimate(grad, value, (), {})
 
     judged = lambda seen, task, ways, shots: jnp.mean(jnp.argmax(logits(seen, task, ways), axis=-1) == task.query.labels)
-    return training(settings, estimate, unscaled(), exams(judged, unscaled))
+    return training(settings, estimate, unscaled(settings), sittings(settings, judged, unscaled))
