@@ -1,6 +1,6 @@
 """Every full experiment of the book, in the order of its tables; settings are chosen in this book."""
 
-from cmlcore.runs import character_table, digits, hippocampus, hyperparameters, modulation, modulation_images, rewards, sine, spikes
+from cmlcore.runs import character_table, digits, hippocampus, hyperparameters, modulation, modulation_images, rewards, sine, slow_features, spikes
 from cmlcore.runs.experiment import Experiment
 
 TALK = "Sacramento, talk on contrastive meta-learning (about 2021), few-shot regression table"
@@ -134,6 +134,7 @@ CATALOG = (
         None,
         "3 minutes a seed on one CPU core",
     ),
+    *slow_features.EXPERIMENTS,
     *character_table.EXPERIMENTS,
     *modulation.EXPERIMENTS,
     *modulation_images.EXPERIMENTS,

@@ -1,7 +1,7 @@
 """The full experiments with all weights fast, or gains and shifts, or mixes of templates: complex synapses and their rivals.
 
-They have the operations that the rows of `cmlcore.runs.slow_features` have. One training serves all tests: the read-out of 20 characters that is learned is cut to the first 5 where there are five. The network, its distorted
-drawings and the tests are those of the slow features; methods differ in how many operations a task costs, and so in how many tasks they get.
+The network, its distorted images, the tests and the operations are those of `cmlcore.runs.slow_features`; a task costs more of them here, by how much
+depends on the method, and so does how many tasks it gets. The read-out of 20 classes that is learned is cut to the first 5 where there are five.
 """
 
 from collections.abc import Callable

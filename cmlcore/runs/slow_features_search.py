@@ -1,50 +1,34 @@
 """How the outer rates of the experiments on slow features were chosen: four trials each, on validation characters; of this book.
 
-A trial is a short training with a seed that no row has, its rate decaying to zero at its own end, judged by its 20-way 1-shot accuracy on validation characters.
-The other estimators of the same meta-gradient take the rate of `symmetric`.
-`FOUND` lists what was tried. Run it with: python -m cmlcore.runs.slow_features_search [ROW ...]
+A trial is a short training with a seed that no row has, its rate decaying to zero at its own end, judged by its 20-way 1-shot accuracy. The other
+estimators of the same meta-gradient take the rate of `symmetric`. Run it with: python -m cmlcore.runs.slow_features_search [ROW ...]
 """
 
 import json
 import sys
 import time
-from pathlib import Path
 
 from cmlcore.runs import slow_features as rows
+from cmlcore.runs.searches import go_on
 from cmlcore.runs.slow_features import Features
 
-FOUND = Path(__file__).parent / "searches" / "slow-features.json"
 SEED, STEPS, EPISODES = 100, 600, 400
 RATES = (0.001, 0.003, 0.01, 0.03)
 SHORT = Features(mirrored=True, outer_steps=STEPS, average_after=STEPS - 100, chunk=STEPS, validation_episodes=EPISODES)
-ROWS = {
-    "symmetric": (rows.train_symmetric, SHORT),
-    "unrolled": (rows.train_unrolled, SHORT),
-    "direct": (rows.train_direct, SHORT),
-    "prototypes": (rows.train_prototypes, SHORT),
-}
+ROWS = {"symmetric": rows.train_symmetric, "unrolled": rows.train_unrolled, "direct": rows.train_direct, "prototypes": rows.train_prototypes}
 
 
-def trial(build, settings: Features) -> dict:
-    """What one setting came to: the settings, the accuracy on validation episodes, the seconds."""
-    began, training = time.monotonic(), build(settings)
-    _, curve = training.advance(training.start(SEED))
-    return {"settings": settings._asdict(), "accuracy": round(float(curve["validation"]), 4), "seconds": round(time.monotonic() - began)}
-
-
-def main(kinds) -> None:
-    """All trials of the rows that `FOUND` does not have; each is written when it is done."""
-    for kind in kinds or ROWS:
-        build, base = ROWS[kind]
-        for rate in RATES:
-            found = json.loads(FOUND.read_text()) if FOUND.exists() else {}
-            if all(one["settings"]["outer_rate"] != rate for one in found.get(kind, [])):
-                tried = trial(build, base._replace(outer_rate=rate))
-                print(kind, rate, tried["accuracy"], tried["seconds"], flush=True)
-                found = json.loads(FOUND.read_text()) if FOUND.exists() else {}
-                found.setdefault(kind, []).append(tried)
-                FOUND.write_text(json.dumps(found, indent=1) + "\n")
+def search(kind: str, report=print) -> list[dict]:
+    """All trials of one row: settings, the accuracy on validation episodes, the seconds."""
+    tried = []
+    for rate in RATES:
+        settings, began = SHORT._replace(outer_rate=rate), time.monotonic()
+        training = ROWS[kind](settings)
+        _, curve = training.advance(training.start(SEED))
+        tried.append({"settings": settings._asdict(), "accuracy": round(float(curve["validation"]), 4), "seconds": round(time.monotonic() - began)})
+        report(kind, json.dumps(tried[-1]), flush=True)
+    return tried
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    go_on("slow-features", sys.argv[1:] or ROWS, search, {"seed": SEED, "outer_steps": STEPS, "episodes": EPISODES})
