@@ -61,11 +61,12 @@ def phase(solved: Solved) -> Phase:
 
 def nudged_phase(solved: Solved, start: Solved, began=None) -> Phase:
     """The same of a phase that went on from the free phase `start`. Where that one had settled, and this one ends farther from rest than it
-    began, by a tenth or more (`Solved.ends_beyond`), it moved away, whatever its objective did.
+    began, by a tenth or more (`Solved.ends_beyond`) and by more than rounding, it moved away, whatever its objective did.
 
     began: the gradient's norm to compare with, a scalar, if not that of its own start (a control is compared with the nudged phase).
     """
-    farther = solved.ends_beyond(jnp.maximum(solved.start_norm, solved.start_norm if began is None else began))
+    rounding_alone = 8 * trees.epsilon(solved.phi) * start.start_norm
+    farther = solved.ends_beyond(jnp.maximum(solved.start_norm, solved.start_norm if began is None else began)) & (solved.grad_norm > rounding_alone)
     away = farther & (start.result == Result.SETTLED)
     # A control that stirs by less than the nudge moves a phase from where it was at rest, and not away.
     stirs = ~farther & (solved.result == Result.MOVED_AWAY)
@@ -120,8 +121,7 @@ def coarseness(problem: Problem, theta: Theta, task: Task, phi: Phi) -> float:
     float32 counts."""
     losses = (problem.inner, task.support), (problem.outer, task.query)
     found = set().union(*(_formats(jax.make_jaxpr(loss)(phi, theta, data).jaxpr) for loss, data in losses))
-    found |= {jnp.result_type(x) for x in jax.tree.leaves((phi, theta))}
-    return max((float(jnp.finfo(d).eps) for d in found if d is not None and jnp.issubdtype(d, jnp.floating)), default=0.0)
+    return max([trees.epsilon((phi, theta)), *(float(jnp.finfo(d).eps) for d in found if d is not None and jnp.issubdtype(d, jnp.floating))])
 
 
 def rounding(problem: Problem, theta: Theta, task: Task, phi: Phi) -> jax.Array:
@@ -147,8 +147,8 @@ def meta_gradient(estimator: MetaGradient, problem: Problem, theta: Theta, task:
 
     theta, task: pytrees of arrays, one task (no batch axis). Kernels themselves never jit and never raise; use them directly inside your own `jit`
     or `vmap`, and call `check_phases` on what comes out. Of a rule with a real nudge it knows beta and the losses, and so warns, too, of a nudge
-    that rounding swallows: the error is about 4 epsilon |dL_in/dtheta| / beta, so that with losses or weights in bfloat16 (epsilon 0.0078) a nudge
-    below some hundredths seldom means anything. Raises TypeError, naming the leaf, for a theta that is not made of real numbers.
+    that rounding swallows: the error is about 4 epsilon |dL_in/dtheta| / beta. With weights or losses in bfloat16 (epsilon 0.0078) ridge regressions
+    were off by 100 to 600 % at beta = 0.0003, and by 40 to 200 % at 0.003. Raises TypeError, naming the leaf, for a theta that is not made of real numbers.
     """
     trees.require_real("theta", theta)
     beta = getattr(estimator, "beta", None)  # an argument of the compiled program: another nudge compiles nothing again

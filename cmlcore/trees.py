@@ -54,6 +54,11 @@ def all_finite(a):
     return jax.tree.reduce(lambda ok, x: ok & jnp.all(jnp.isfinite(x)), a, jnp.asarray(True))
 
 
+def epsilon(a) -> float:
+    """The largest rounding step, relative to 1, among the formats of a tree of real numbers; complex ones have their parts'."""
+    return max((float(jnp.finfo(jnp.result_type(x)).eps) for x in jax.tree.leaves(a)), default=0.0)
+
+
 def require_real(name: str, a) -> None:
     """Raise TypeError, naming the leaf, where the tree `a`, called `name`, holds anything but real numbers."""
     for path, x in jax.tree_util.tree_leaves_with_path(a):

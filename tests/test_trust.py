@@ -20,7 +20,7 @@ from cmlcore.estimators.implicit import cg, dense, implicit
 from cmlcore.estimators.unroll import forward_mode, unrolled
 from cmlcore.meta import evaluate, in_turn, over_sound_tasks, over_tasks
 from cmlcore.models.synapse import fixed_pull
-from cmlcore.solve import Result, gradient_descent, minibatch, of_theta, optimizer, projected, subsample, until
+from cmlcore.solve import Result, Solved, gradient_descent, minibatch, of_theta, optimizer, projected, subsample, until
 from cmlcore.speed.devices import over_devices
 from cmlcore.theory.quadratic import exact_gradient, from_seed, golden, quadratic
 from cmlcore.theory.trust import self_check
@@ -547,6 +547,13 @@ def test_conjugate_gradients_that_fail_are_not_told_to_use_themselves():
     started = saddle._replace(init=lambda theta, _: theta + jnp.asarray([1.0, 1e-3]))
     with pytest.raises(Diverged, match="the linear phase.*had not settled.*more free steps"):
         meta_gradient(implicit(gradient_descent(0.01, 5), cg(3)), started, theta, task)
+
+
+def test_what_stirs_by_rounding_alone_has_not_moved_away():
+    began = Solved(jnp.zeros(1, jnp.float32), jnp.asarray(1e-7), jnp.asarray(10.0), jnp.asarray(9))
+    for left, result in ((3e-6, Result.MOVING), (3e-5, Result.MOVED_AWAY)):
+        stirred = Solved(jnp.zeros(1, jnp.float32), jnp.asarray(left), jnp.asarray(1e-6), jnp.asarray(9))
+        assert estimate.nudged_phase(stirred, began).result == result
 
 
 def test_a_control_is_not_told_to_lower_beta():
