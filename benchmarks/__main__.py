@@ -1,4 +1,4 @@
-"""`python -m benchmarks [conv4] [sine] [peers] [--receipt]`: the cost of a step beside its floor, and beside PyTorch's; and one problem, solved by peers."""
+"""`python -m benchmarks [conv4] [features] [sine] [peers] [--receipt]`: the cost of a step beside its floor, and beside PyTorch's; and one problem, solved by peers."""
 
 import argparse
 import importlib
@@ -13,7 +13,7 @@ from benchmarks import clock, peers, pytorch, table
 from cmlcore.runs.experiment import device_in_words
 from cmlcore.speed import devices
 
-STEPS = ("conv4", "sine")
+STEPS = ("conv4", "features", "sine")
 NAMES = (*STEPS, "peers")
 
 

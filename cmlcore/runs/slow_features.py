@@ -219,7 +219,9 @@ LONG = ROW._replace(outer_steps=20_000, average_after=16_000, chunk=500, whole=T
 
 def chosen(label: str) -> float:
     """The outer rate that the search found best for a row, or for the one whose rate it takes."""
-    tried = searched("slow-features")["rows"][SEARCHED.get(label, label)]
+    tried = searched("slow-features")["rows"].get(SEARCHED.get(label, label))
+    if not tried:
+        raise LookupError(f"no rate was searched for {label} yet. Run: python -m cmlcore.runs.slow_features_search {SEARCHED.get(label, label)}")
     return max(tried, key=lambda one: one["accuracy"])["settings"]["outer_rate"]
 
 
