@@ -220,3 +220,45 @@ def train_imaml_hf(settings: Weights) -> Training:
 def train_scratch(settings: Weights) -> Training:
     """No meta-learning: each test episode is learned from the seed's random parameters."""
     return train_maml(settings)._replace(chunks=0, keep=lambda state: ())
+
+
+# --- The experiments --------------------------------------------------------------------------------------------------
+
+# Passes of one image, forward and backward, that a task takes: s settings, n support and q query images. The derivative of a backward pass counts as two.
+PASSES = {
+    "symmetric": lambda s, n, q: s.free_steps * n + 2 * s.nudged_steps * (n + q),
+    "matched": lambda s, n, q: s.free_steps * n + s.nudged_steps * (2 * n + q),
+    "layers": lambda s, n, q: s.free_steps * n + s.nudged_steps * (2 * n + q),
+    "one-sided": lambda s, n, q: s.free_steps * n + s.nudged_steps * (n + q),
+    "maml": lambda s, n, q: 3 * s.free_steps * n + q,
+    "first-order": lambda s, n, q: s.free_steps * n + q,
+    "reptile": lambda s, n, q: s.free_steps * (n + q),
+    "imaml-gd": lambda s, n, q: (s.free_steps + 2 * s.products) * n + q,
+    "imaml-hf": lambda s, n, q: (s.free_steps * (1 + 2 * s.products) + 2 * s.products) * n + q,
+}
+METHODS = {
+    "symmetric": (train_symmetric, "the contrastive rule nudged to either side"),
+    "matched": (train_matched, "the contrastive rule with a matched control"),
+    "layers": (train_layers, "the same, a strength learned for every layer"),
+    "one-sided": (train_one_sided, "the contrastive rule, one-sided"),
+    "maml": (train_maml, "MAML, backpropagation through five inner steps"),
+    "first-order": (train_first_order, "MAML without second derivatives"),
+    "reptile": (train_reptile, "Reptile"),
+    "imaml-gd": (train_imaml_gd, "implicit MAML, gradient descent inside"),
+    "imaml-hf": (train_imaml_hf, "implicit MAML, Hessian-free inside"),
+}
+# Inner rates and pulls are those of the small runs (`character_table`), which were chosen for every row alike.
+PULLED = Weights(pull=0.03, mirrored=True)
+STARTS = Weights(rate=0.2, mirrored=True)
+SOLVED = Weights(pull=0.1, products=3, damping=3.0, mirrored=True)
+BASES = dict.fromkeys(("symmetric", "matched", "layers", "one-sided"), PULLED) | dict.fromkeys(("maml", "first-order", "reptile"), STARTS)
+BASES |= {"imaml-gd": SOLVED, "imaml-hf": SOLVED._replace(free_steps=3, test_steps=3, damping=10.0)}
+
+
+def within(label: str, tasks: int, chunk: int = 50) -> Weights:
+    """The row's settings with as many tasks, in whole chunks, as the operations of `tasks` tasks of a fast read-out allow."""
+    base, slow = BASES[label], slow_features.ROW
+    n, q = base.ways * base.shots, base.ways * base.queries
+    passes = tasks * slow.ways * (slow.shots + slow.queries)
+    steps = max(1, int(passes / PASSES[label](base, n, q) / chunk)) * chunk
+    return base._replace(outer_steps=steps, average_after=4 * steps // 5, chunk=chunk)
