@@ -225,9 +225,16 @@
     text: (mark, scope, ink) => ({
       type: "scatter", mode: "text", x: along(mark.x, scope), y: along(mark.y, scope), text: [tell(mark.say, scope.words)],
       textposition: { start: "middle right", middle: "middle center", end: "middle left" }[mark.anchor],
-      textfont: { color: ink, size: 13 }, hoverinfo: "skip",
+      textfont: { color: ink, size: scope.small ? 10 : 13 }, hoverinfo: "skip",
     }),
   };
+
+  /** Every mark of an axis that has room for its text, or every second one, or every third ... */
+  function spaced(ticks, length) {
+    const widest = Math.max(...ticks.map(([, text]) => text.length)) * 7 + 8;
+    const every = Math.max(1, Math.ceil((ticks.length * widest) / length));
+    return ticks.filter((_, k) => k % every === 0);
+  }
 
   function axis({ range, log, ticks }, ink) {
     return {
@@ -237,19 +244,28 @@
     };
   }
 
-  function figure(panel, scope, ink) {
+  /** A plot that is drawn with less around it: its titles are smaller, and the upright one, which may be too long for it, lies above. */
+  const isSmall = (panel, width, height) => width < 260 || height < 190 || panel.y.title.length * 7 > height - 56;
+
+  function figure(panel, scope, ink, width, height) {
+    const small = isSmall(panel, width, height);
     const bare = ({ title, ticks }) => !title && !ticks.length;
+    const margin = small
+      ? { l: bare(panel.y) ? 6 : 40, r: 8, t: panel.y.title ? 19 : 8, b: bare(panel.x) ? 6 : panel.x.title ? 34 : 22 }
+      : { l: bare(panel.y) ? 14 : 58, r: 14, t: 10, b: bare(panel.x) ? 10 : 46 };
+    const across = { ...panel.x, ticks: spaced(panel.x.ticks, width - margin.l - margin.r) };
     const layout = {
-      xaxis: axis(panel.x, ink), yaxis: axis(panel.y, ink), showlegend: false, dragmode: false, hovermode: "closest", autosize: true,
-      margin: { l: bare(panel.y) ? 14 : 58, r: 14, t: 10, b: bare(panel.x) ? 10 : 46 }, bargap: 0,
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      xaxis: axis(across, ink), yaxis: axis(panel.y, ink), showlegend: false, dragmode: false, hovermode: "closest", autosize: true,
+      margin, bargap: 0, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, sans-serif", size: 13, color: ink },
     };
+    if (small) layout.xaxis.tickfont = layout.yaxis.tickfont = { size: 10 };
     if (panel.square) {
       Object.assign(layout.yaxis, { scaleanchor: "x", constrain: "domain" });
       layout.xaxis.constrain = "domain";
     }
-    return [panel.marks.filter((mark) => mark.kind !== "touch").map((mark) => MARKS[mark.kind](mark, scope, mark.color === "ink" ? ink : mark.color)), layout];
+    const seen = { ...scope, small };
+    return [panel.marks.filter((mark) => mark.kind !== "touch").map((mark) => MARKS[mark.kind](mark, seen, mark.color === "ink" ? ink : mark.color)), layout];
   }
 
   /** How long the program ran, for a text that has a place for it; browsers round to a tenth of a millisecond. */
@@ -258,6 +274,7 @@
   // --- One explorable -------------------------------------------------------------------------------------------------
 
   const all = [];
+  const LEAST = 96; // of a plot's height in pixels: below that nothing is read off
 
   function explorable(element) {
     const part = (name) => element.querySelector(`.cml-${name}`);
@@ -269,7 +286,7 @@
     const states = [];
     const handles = drawing.panels.map((panel, p) =>
       window.CMLHandle && window.CMLHandle.attach(panel, plots[p], (reference) => [shown.scope[reference]].flat()[0], put));
-    let ask = null, shown = null, newest = null, touched = false, spoken = null;
+    let ask = null, shown = null, newest = null, touched = false, spoken = null, roomForWords = 0, seen = {};
 
     const indexOf = (control) => (control.tagName === "SELECT" ? control.selectedIndex : Number(control.value));
     const settings = () => controls.map(indexOf);
@@ -387,6 +404,7 @@
       shown = { indices, scope };
       const sentence = tell(say, scope.words);
       part("say").textContent = sentence;
+      keepRoom();
       part("tables").replaceChildren(...tables(scope));
       clearTimeout(spoken);
       // Speak when the slider rests, not at every step, and not of a figure that nobody touched.
@@ -397,15 +415,49 @@
       element.dataset.shown = address(indices);
     }
 
+    /** The figure, controls and sentence included, is no taller than the window below the header: its plots share what the rest leaves. */
+    function fit() {
+      element.style.removeProperty("--cml-tall");
+      const boxes = plots.map((plot) => plot.parentElement.getBoundingClientRect());
+      const rows = new Map(boxes.map(({ bottom, height }) => [Math.round(bottom), height]));
+      const plotted = [...rows.values()].reduce((sum, height) => sum + height, 0);
+      const rest = element.offsetHeight - plotted - (part("tables").parentElement.open ? part("tables").offsetHeight : 0);
+      const room = window.innerHeight - parseFloat(getComputedStyle(element).scrollMarginTop);
+      if (rest + plotted > room) element.style.setProperty("--cml-tall", `${Math.max(Math.floor((room - rest) / rows.size), LEAST)}px`);
+    }
+
+    /** A longer sentence moves what is below it once, and a shorter one never. */
+    function keepRoom() {
+      const box = part("say"), height = box.scrollHeight;
+      if (height <= roomForWords) return;
+      roomForWords = height;
+      box.style.minHeight = `${height}px`;
+      fit();
+    }
+
+    /** The window has another width, or quite another height: a phone's bar that comes and goes is none. */
+    function resized() {
+      const { innerWidth: width, innerHeight: height } = window;
+      if (width === seen.width && Math.abs(height - seen.height) < 120) return;
+      seen = { width, height };
+      roomForWords = 0;
+      part("say").style.minHeight = "";
+      keepRoom();
+    }
+
     function draw() {
       if (!shown || !window.Plotly) return;
       const ink = getComputedStyle(element).color;
       plots.forEach((plot, p) => {
-        const [data, layout] = figure(drawing.panels[p], shown.scope, ink);
-        const state = ink + JSON.stringify(data);
+        const { clientWidth: width, clientHeight: height } = plot;
+        if (!width) return; // folded away
+        const [data, layout] = figure(drawing.panels[p], shown.scope, ink, width, height);
+        const state = `${ink} ${width} ${height} ${JSON.stringify(data)}`;
         if (state === states[p]) return; // this panel does not follow the knob that moved
         states[p] = state;
-        const drawn = window.Plotly.react(plot, data, layout, { displayModeBar: false, responsive: true, doubleClick: false });
+        Object.assign(layout, { width, height });
+        plot.parentElement.classList.toggle("cml-small", isSmall(drawing.panels[p], width, height));
+        const drawn = window.Plotly.react(plot, data, layout, { displayModeBar: false, doubleClick: false });
         if (handles[p]) drawn.then(handles[p]);
       });
     }
@@ -490,6 +542,11 @@
     part("reset").addEventListener("click", reset);
     part("link").addEventListener("click", copyLink);
     part("knobs").hidden = part("tools").hidden = false;
+    resized();
+    addEventListener("resize", resized);
+    document.fonts?.ready.then(fit);
+    const sized = new ResizeObserver(() => requestAnimationFrame(draw));
+    plots.forEach((plot) => sized.observe(plot));
     return { element, wake, draw, obey, print, name, label };
   }
 
