@@ -247,7 +247,7 @@
   /** A plot that is drawn with less around it: its titles are smaller, and the upright one, which may be too long for it, lies above. */
   const isSmall = (panel, width, height) => width < 260 || height < 190 || panel.y.title.length * 7 > height - 56;
 
-  function figure(panel, scope, ink, width, height) {
+  function figure(panel, scope, ink, width, height, direct) {
     const small = isSmall(panel, width, height);
     const bare = ({ title, ticks }) => !title && !ticks.length;
     const margin = small
@@ -265,7 +265,23 @@
       layout.xaxis.constrain = "domain";
     }
     const seen = { ...scope, small };
-    return [panel.marks.filter((mark) => mark.kind !== "touch").map((mark) => MARKS[mark.kind](mark, seen, mark.color === "ink" ? ink : mark.color)), layout];
+    const inside = [width - margin.l - margin.r, height - margin.t - margin.b];
+    const traces = [...panel.marks.filter((mark) => mark.kind !== "touch").map((mark) => MARKS[mark.kind](mark, seen, mark.color === "ink" ? ink : mark.color)), ...named(panel, scope, ink, inside, direct)];
+    return [traces, layout];
+  }
+
+  /** The labels of a panel as texts beside their marks, where `direct` has them, a list; an empty one is filled here, once. */
+  function named(panel, scope, ink, [width, height], direct) {
+    const marks = panel.marks.filter(({ kind }) => kind === "path" || kind === "points" || kind === "area" || kind === "bars")
+      .map((mark) => ({ kind: mark.kind, label: mark.label, color: mark.color, x: along(mark.x, scope), y: along(mark.y, scope) }));
+    if (!window.CMLLabel || width < 190 || !marks.some(({ label }) => label)) return [];
+    if (!direct.labels) direct.labels = Object.keys(window.CMLLabel.place(panel, marks, width, height));
+    const places = window.CMLLabel.place(panel, marks, width, height, direct.labels);
+    return Object.entries(places).map(([label, [x, y]]) => {
+      const { color } = marks.find((mark) => mark.label === label);
+      const text = [label.replace(/&/g, "&amp;").replace(/</g, "&lt;")];
+      return { type: "scatter", mode: "text", x: [x], y: [y], text, textposition: "middle center", textfont: { color: color === "ink" ? ink : color, size: 12 }, hoverinfo: "skip", cliponaxis: false };
+    });
   }
 
   /** How long the program ran, for a text that has a place for it; browsers round to a tenth of a millisecond. */
@@ -283,7 +299,7 @@
     const controls = knobs.map((knob) => element.querySelector(`[data-knob="${knob.name}"]`));
     const plots = [...element.querySelectorAll(".cml-moving")];
     const written = { say: part("say").textContent, tables: part("tables").innerHTML, link: part("link").textContent };
-    const states = [];
+    const states = [], direct = plots.map(() => ({})); // direct: what is written beside its mark, by panel; decided anew for a new width
     const handles = drawing.panels.map((panel, p) =>
       window.CMLHandle && window.CMLHandle.attach(panel, plots[p], (reference) => [shown.scope[reference]].flat()[0], put));
     let ask = null, shown = null, newest = null, touched = false, spoken = null, roomForWords = 0, seen = {};
@@ -440,9 +456,19 @@
       const { innerWidth: width, innerHeight: height } = window;
       if (width === seen.width && Math.abs(height - seen.height) < 120) return;
       seen = { width, height };
+      direct.forEach((one) => Object.assign(one, { labels: null, hidden: false }));
       roomForWords = 0;
       part("say").style.minHeight = "";
       keepRoom();
+    }
+
+    /** What is written beside its mark leaves the key above the panel, which then is lower. */
+    function keyed(p) {
+      const labels = direct[p].labels ?? [];
+      if (direct[p].hidden) return;
+      direct[p].hidden = true;
+      plots[p].closest("figure").querySelectorAll("figcaption > span").forEach((key) => key.classList.toggle("cml-direct", labels.includes(key.textContent.trim())));
+      if (labels.length) requestAnimationFrame(fit);
     }
 
     function draw() {
@@ -451,7 +477,8 @@
       plots.forEach((plot, p) => {
         const { clientWidth: width, clientHeight: height } = plot;
         if (!width) return; // folded away
-        const [data, layout] = figure(drawing.panels[p], shown.scope, ink, width, height);
+        const [data, layout] = figure(drawing.panels[p], shown.scope, ink, width, height, direct[p]);
+        keyed(p);
         const state = `${ink} ${width} ${height} ${JSON.stringify(data)}`;
         if (state === states[p]) return; // this panel does not follow the knob that moved
         states[p] = state;
