@@ -4,9 +4,11 @@ import json
 import re
 
 import nbformat
+import numpy as np
 import pytest
 
 from cmlcore import explore
+from cmlcore.explore import drawing, picture
 from cmlcore.explore.drawing import COLORS, ROLES
 from cmlcore.press.notebooks import notebooks
 
@@ -66,3 +68,12 @@ def test_a_table_speaks_to_a_reader(figure):
 @every_figure
 def test_a_legend_has_at_most_four_entries(figure):
     assert all(len({mark["label"] for mark in panel["marks"] if mark["label"]}) <= 4 for panel in figure["drawing"]["panels"])
+
+
+def test_a_clamped_line_leaves_the_picture():
+    """A line that a program holds at the end of a log axis is no measured plateau: both renderers let it leave."""
+    clamped = np.array([1e-3, 1e-4, 1e-5, 1e-5, 1e-5])
+    panel = explore.Panel([explore.Line(np.arange(5.0), clamped)], x=explore.Axis("t", range=(0, 4)), y=explore.Axis("error", log=True, range=(1e-5, 1)))
+    lowered = drawing.lower(explore.Drawing([panel]), [{}])
+    heights = [float(y) for y in re.findall(r"(?<=M)[\d. -]+", picture.svg(lowered["panels"][0], {}, 300))[-1].split()[1::2]]
+    assert heights[1] < 254 < min(heights[2:])  # 254: where the axis ends

@@ -55,6 +55,9 @@
       return tell(branch ? branch[1] : part[2], scope);
     }).join("");
 
+  /** Begun with a capital where it begins with a word: a choice's own text may come first. */
+  const sentenceOf = (parts, scope) => tell(parts, scope).replace(/^[a-z](?=[a-z-])/, (letter) => letter.toUpperCase());
+
   if (typeof module === "object" && module.exports) {
     module.exports = { show, tell };
     return;
@@ -196,10 +199,22 @@
     return Array.from({ length: n }, (_, i) => flat.slice(i * m, (i + 1) * m));
   }
 
+  /** On a log axis a line that lies along the end of the range has been clamped there: it leaves the picture instead. */
+  function leaving(values, { range, log }) {
+    if (!log) return values;
+    const [first, last] = range.map(Math.log10).sort((a, b) => a - b), room = ((last - first) * 0.03) / 1.06;
+    const ends = [[10 ** (first + room), 1e-9], [10 ** (last - room), 1e9]];
+    const same = (value, end) => Math.abs(value / end - 1) < 1e-4;
+    return values.map((value, k) => {
+      const found = ends.find(([end]) => same(value, end) && (same(values[k - 1], end) || same(values[k + 1], end)));
+      return found ? value * found[1] : value;
+    });
+  }
+
   const MARKS = {
     path(mark, scope, ink) {
       const line = { color: ink, width: mark.width, dash: mark.dash ? "6px,4px" : "solid", simplify: false };
-      const trace = { type: "scatter", mode: "lines", x: along(mark.x, scope), y: along(mark.y, scope), line, hovertemplate: HOVER };
+      const trace = { type: "scatter", mode: "lines", x: along(mark.x, scope), y: leaving(along(mark.y, scope), scope.upright), line, hovertemplate: HOVER };
       if (!mark.arrow) return trace;
       const marker = { symbol: ["circle", "arrow"], size: [0, 13], angleref: "previous", color: ink };
       return { ...trace, mode: "lines+markers", marker };
@@ -264,7 +279,7 @@
       Object.assign(layout.yaxis, { scaleanchor: "x", constrain: "domain" });
       layout.xaxis.constrain = "domain";
     }
-    const seen = { ...scope, small };
+    const seen = { ...scope, small, upright: panel.y };
     const inside = [width - margin.l - margin.r, height - margin.t - margin.b];
     const traces = [...panel.marks.filter((mark) => mark.kind !== "touch").map((mark) => MARKS[mark.kind](mark, seen, mark.color === "ink" ? ink : mark.color)), ...named(panel, scope, ink, inside, direct)];
     return [traces, layout];
@@ -418,7 +433,7 @@
     function display(indices, outputs, milliseconds) {
       const scope = scopeOf(indices, outputs);
       shown = { indices, scope };
-      const sentence = tell(say, scope.words);
+      const sentence = sentenceOf(say, scope.words);
       part("say").textContent = sentence;
       keepRoom();
       part("tables").replaceChildren(...tables(scope));
@@ -554,7 +569,7 @@
     }
 
     function print(printing) {
-      const sentence = shown && tell(say, shown.scope.words);
+      const sentence = shown && sentenceOf(say, shown.scope.words);
       part("say").textContent = printing ? written.say : sentence || written.say;
       if (printing) part("tables").innerHTML = written.tables;
       else if (shown) part("tables").replaceChildren(...tables(shown.scope));
