@@ -51,7 +51,7 @@ def title(one) -> str:
 def told(one, found, settings) -> str:
     """What Python's sentence says of outputs that the page computed at these settings."""
     typed = {name: np.asarray(value, int if name in one.whole else float) for name, value in found.items()}
-    return say.tell(one.say, say.words(settings | typed))
+    return say.sentence(one.say, say.words(settings | typed))
 
 
 # ---- watching one in a page ---------------------------------------------------------------------------------------------

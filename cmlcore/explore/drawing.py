@@ -13,6 +13,16 @@ from cmlcore.explore import say
 
 # Each keeps a contrast of 3 on white and on the dark theme, and any two stay apart for every kind of color vision.
 COLORS = {"blue": "#1f6fe5", "orange": "#d9741a", "green": "#0b7d45", "purple": "#cf4fb8", "gray": "#8c8c8c"}
+# What a color means, in the whole book: blue is the inner loop and what it learned, orange what a nudge does and what is made of it, purple what is
+# judged, green what is slow, gray what others are compared with, and the page's own ink what is true. A mark names its role, or a color where it has none.
+ROLES = {
+    "inner loss": "blue", "learned": "blue", "free": "blue", "support": "blue",
+    "nudged": "orange", "estimate": "orange", "one-sided": "orange",
+    "outer loss": "purple", "query": "purple", "held out": "purple",
+    "omega": "green", "lambda": "green", "chosen": "green",
+    "scratch": "gray", "exact": "gray", "reference": "gray",
+    "truth": "ink", "data": "ink",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,8 +46,9 @@ class Axis:
 
 
 def _primitive(kind, color, label, **more):
+    color = ROLES.get(color, color)
     if color not in COLORS and color != "ink":
-        raise ValueError(f"{color!r} is no color of the book; take one of {', '.join(COLORS)}, ink.")
+        raise ValueError(f"{color!r} is no color of the book, and no role: take one of {', '.join(COLORS)}, ink, or of {', '.join(ROLES)}.")
     return {"kind": kind, "color": COLORS.get(color, "ink"), "label": label, **more}
 
 
@@ -194,14 +205,14 @@ class Rule:
 class Panel:
     """One small picture. Its marks are drawn in order, their labels stand beside the title as the key.
 
-    square: one unit of x is as long as one of y (images, planes). Raises ValueError for more than four labels.
+    square: one unit of x is as long as one of y (planes); None: so it is where there is an image. Raises ValueError for more than four labels.
     """
 
     marks: list
     x: Axis = field(default_factory=Axis)
     y: Axis = field(default_factory=Axis)
     title: str = ""
-    square: bool = False
+    square: bool | None = None
 
     def __post_init__(self):
         labels = {mark.label for mark in self.marks if getattr(mark, "label", "")}
@@ -269,7 +280,7 @@ def _lower_panel(panel, scopes):
             "log": axis.log,
             "ticks": [[float(t), text] for t, text in zip(ticks, _tick_texts(ticks, axis.log))],
         }
-    lowered = {"title": panel.title, "square": panel.square or image is not None, **axes}
+    lowered = {"title": panel.title, "square": image is not None if panel.square is None else panel.square, **axes}
     lowered["marks"] = [_pack(p) for mark in panel.marks for p in mark.primitives(lowered)]
     return lowered
 

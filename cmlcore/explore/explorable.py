@@ -78,7 +78,7 @@ class Explorable:
 
     def describe_outputs(self, outputs, **settings) -> str:
         """The sentence for outputs that were computed elsewhere at these settings: by the page."""
-        return say.tell(self.sentence, say.words(self._knob_words(settings) | outputs))
+        return say.sentence(self.sentence, say.words(self._knob_words(settings) | outputs))
 
     def table(self, **settings) -> list:
         """The table at these settings: a `Table` of the scalars, and one of each length of 1-d outputs."""

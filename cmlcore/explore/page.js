@@ -55,6 +55,9 @@
       return tell(branch ? branch[1] : part[2], scope);
     }).join("");
 
+  /** Begun with a capital where it begins with a word: a choice's own text may come first. */
+  const sentenceOf = (parts, scope) => tell(parts, scope).replace(/^[a-z](?=[a-z-])/, (letter) => letter.toUpperCase());
+
   if (typeof module === "object" && module.exports) {
     module.exports = { show, tell };
     return;
@@ -196,10 +199,22 @@
     return Array.from({ length: n }, (_, i) => flat.slice(i * m, (i + 1) * m));
   }
 
+  /** On a log axis a line that lies along the end of the range has been clamped there: it leaves the picture instead. */
+  function leaving(values, { range, log }) {
+    if (!log) return values;
+    const [first, last] = range.map(Math.log10).sort((a, b) => a - b), room = ((last - first) * 0.03) / 1.06;
+    const ends = [[10 ** (first + room), 1e-9], [10 ** (last - room), 1e9]];
+    const same = (value, end) => Math.abs(value / end - 1) < 1e-4;
+    return values.map((value, k) => {
+      const found = ends.find(([end]) => same(value, end) && (same(values[k - 1], end) || same(values[k + 1], end)));
+      return found ? value * found[1] : value;
+    });
+  }
+
   const MARKS = {
     path(mark, scope, ink) {
       const line = { color: ink, width: mark.width, dash: mark.dash ? "6px,4px" : "solid", simplify: false };
-      const trace = { type: "scatter", mode: "lines", x: along(mark.x, scope), y: along(mark.y, scope), line, hovertemplate: HOVER };
+      const trace = { type: "scatter", mode: "lines", x: along(mark.x, scope), y: leaving(along(mark.y, scope), scope.upright), line, hovertemplate: HOVER };
       if (!mark.arrow) return trace;
       const marker = { symbol: ["circle", "arrow"], size: [0, 13], angleref: "previous", color: ink };
       return { ...trace, mode: "lines+markers", marker };
@@ -225,9 +240,16 @@
     text: (mark, scope, ink) => ({
       type: "scatter", mode: "text", x: along(mark.x, scope), y: along(mark.y, scope), text: [tell(mark.say, scope.words)],
       textposition: { start: "middle right", middle: "middle center", end: "middle left" }[mark.anchor],
-      textfont: { color: ink, size: 13 }, hoverinfo: "skip",
+      textfont: { color: ink, size: scope.small ? 10 : 13 }, hoverinfo: "skip",
     }),
   };
+
+  /** Every mark of an axis that has room for its text, or every second one, or every third ... */
+  function spaced(ticks, length) {
+    const widest = Math.max(...ticks.map(([, text]) => text.length)) * 7 + 8;
+    const every = Math.max(1, Math.ceil((ticks.length * widest) / length));
+    return ticks.filter((_, k) => k % every === 0);
+  }
 
   function axis({ range, log, ticks }, ink) {
     return {
@@ -237,19 +259,44 @@
     };
   }
 
-  function figure(panel, scope, ink) {
+  /** A plot that is drawn with less around it: its titles are smaller, and the upright one, which may be too long for it, lies above. */
+  const isSmall = (panel, width, height) => width < 260 || height < 190 || panel.y.title.length * 7 > height - 56;
+
+  function figure(panel, scope, ink, width, height, direct) {
+    const small = isSmall(panel, width, height);
     const bare = ({ title, ticks }) => !title && !ticks.length;
+    const margin = small
+      ? { l: bare(panel.y) ? 6 : 40, r: 8, t: panel.y.title ? 19 : 8, b: bare(panel.x) ? 6 : panel.x.title ? 34 : 22 }
+      : { l: bare(panel.y) ? 14 : 58, r: 14, t: 10, b: bare(panel.x) ? 10 : 46 };
+    const across = { ...panel.x, ticks: spaced(panel.x.ticks, width - margin.l - margin.r) };
     const layout = {
-      xaxis: axis(panel.x, ink), yaxis: axis(panel.y, ink), showlegend: false, dragmode: false, hovermode: "closest", autosize: true,
-      margin: { l: bare(panel.y) ? 14 : 58, r: 14, t: 10, b: bare(panel.x) ? 10 : 46 }, bargap: 0,
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      xaxis: axis(across, ink), yaxis: axis(panel.y, ink), showlegend: false, dragmode: false, hovermode: "closest", autosize: true,
+      margin, bargap: 0, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: "system-ui, sans-serif", size: 13, color: ink },
     };
+    if (small) layout.xaxis.tickfont = layout.yaxis.tickfont = { size: 10 };
     if (panel.square) {
       Object.assign(layout.yaxis, { scaleanchor: "x", constrain: "domain" });
       layout.xaxis.constrain = "domain";
     }
-    return [panel.marks.filter((mark) => mark.kind !== "touch").map((mark) => MARKS[mark.kind](mark, scope, mark.color === "ink" ? ink : mark.color)), layout];
+    const seen = { ...scope, small, upright: panel.y };
+    const inside = [width - margin.l - margin.r, height - margin.t - margin.b];
+    const traces = [...panel.marks.filter((mark) => mark.kind !== "touch").map((mark) => MARKS[mark.kind](mark, seen, mark.color === "ink" ? ink : mark.color)), ...named(panel, scope, ink, inside, direct)];
+    return [traces, layout];
+  }
+
+  /** The labels of a panel as texts beside their marks, where `direct` has them, a list; an empty one is filled here, once. */
+  function named(panel, scope, ink, [width, height], direct) {
+    const marks = panel.marks.filter(({ kind }) => kind === "path" || kind === "points" || kind === "area" || kind === "bars")
+      .map((mark) => ({ kind: mark.kind, label: mark.label, color: mark.color, x: along(mark.x, scope), y: along(mark.y, scope) }));
+    if (!window.CMLLabel || width < 190 || !marks.some(({ label }) => label)) return [];
+    if (!direct.labels) direct.labels = Object.keys(window.CMLLabel.place(panel, marks, width, height));
+    const places = window.CMLLabel.place(panel, marks, width, height, direct.labels);
+    return Object.entries(places).map(([label, [x, y]]) => {
+      const { color } = marks.find((mark) => mark.label === label);
+      const text = [label.replace(/&/g, "&amp;").replace(/</g, "&lt;")];
+      return { type: "scatter", mode: "text", x: [x], y: [y], text, textposition: "middle center", textfont: { color: color === "ink" ? ink : color, size: 12 }, hoverinfo: "skip", cliponaxis: false };
+    });
   }
 
   /** How long the program ran, for a text that has a place for it; browsers round to a tenth of a millisecond. */
@@ -258,6 +305,7 @@
   // --- One explorable -------------------------------------------------------------------------------------------------
 
   const all = [];
+  const LEAST = 96; // of a plot's height in pixels: below that nothing is read off
 
   function explorable(element) {
     const part = (name) => element.querySelector(`.cml-${name}`);
@@ -266,10 +314,10 @@
     const controls = knobs.map((knob) => element.querySelector(`[data-knob="${knob.name}"]`));
     const plots = [...element.querySelectorAll(".cml-moving")];
     const written = { say: part("say").textContent, tables: part("tables").innerHTML, link: part("link").textContent };
-    const states = [];
+    const states = [], direct = plots.map(() => ({})); // direct: what is written beside its mark, by panel; decided anew for a new width
     const handles = drawing.panels.map((panel, p) =>
       window.CMLHandle && window.CMLHandle.attach(panel, plots[p], (reference) => [shown.scope[reference]].flat()[0], put));
-    let ask = null, shown = null, newest = null, touched = false, spoken = null;
+    let ask = null, shown = null, newest = null, touched = false, spoken = null, roomForWords = 0, seen = {};
 
     const indexOf = (control) => (control.tagName === "SELECT" ? control.selectedIndex : Number(control.value));
     const settings = () => controls.map(indexOf);
@@ -385,8 +433,9 @@
     function display(indices, outputs, milliseconds) {
       const scope = scopeOf(indices, outputs);
       shown = { indices, scope };
-      const sentence = tell(say, scope.words);
+      const sentence = sentenceOf(say, scope.words);
       part("say").textContent = sentence;
+      keepRoom();
       part("tables").replaceChildren(...tables(scope));
       clearTimeout(spoken);
       // Speak when the slider rests, not at every step, and not of a figure that nobody touched.
@@ -397,15 +446,60 @@
       element.dataset.shown = address(indices);
     }
 
+    /** The figure, controls and sentence included, is no taller than the window below the header: its plots share what the rest leaves. */
+    function fit() {
+      element.style.removeProperty("--cml-tall");
+      const boxes = plots.map((plot) => plot.parentElement.getBoundingClientRect());
+      const rows = new Map(boxes.map(({ bottom, height }) => [Math.round(bottom), height]));
+      const plotted = [...rows.values()].reduce((sum, height) => sum + height, 0);
+      const rest = element.offsetHeight - plotted - (part("tables").parentElement.open ? part("tables").offsetHeight : 0);
+      const room = window.innerHeight - parseFloat(getComputedStyle(element).scrollMarginTop);
+      if (rest + plotted > room) element.style.setProperty("--cml-tall", `${Math.max(Math.floor((room - rest) / rows.size), LEAST)}px`);
+    }
+
+    /** A longer sentence moves what is below it once, and a shorter one never. */
+    function keepRoom() {
+      const box = part("say"), height = box.scrollHeight;
+      if (height <= roomForWords) return;
+      roomForWords = height;
+      box.style.minHeight = `${height}px`;
+      fit();
+    }
+
+    /** The window has another width, or quite another height: a phone's bar that comes and goes is none. */
+    function resized() {
+      const { innerWidth: width, innerHeight: height } = window;
+      if (width === seen.width && Math.abs(height - seen.height) < 120) return;
+      seen = { width, height };
+      direct.forEach((one) => Object.assign(one, { labels: null, hidden: false }));
+      roomForWords = 0;
+      part("say").style.minHeight = "";
+      keepRoom();
+    }
+
+    /** What is written beside its mark leaves the key above the panel, which then is lower. */
+    function keyed(p) {
+      const labels = direct[p].labels ?? [];
+      if (direct[p].hidden) return;
+      direct[p].hidden = true;
+      plots[p].closest("figure").querySelectorAll("figcaption > span").forEach((key) => key.classList.toggle("cml-direct", labels.includes(key.textContent.trim())));
+      if (labels.length) requestAnimationFrame(fit);
+    }
+
     function draw() {
       if (!shown || !window.Plotly) return;
       const ink = getComputedStyle(element).color;
       plots.forEach((plot, p) => {
-        const [data, layout] = figure(drawing.panels[p], shown.scope, ink);
-        const state = ink + JSON.stringify(data);
+        const { clientWidth: width, clientHeight: height } = plot;
+        if (!width) return; // folded away
+        const [data, layout] = figure(drawing.panels[p], shown.scope, ink, width, height, direct[p]);
+        keyed(p);
+        const state = `${ink} ${width} ${height} ${JSON.stringify(data)}`;
         if (state === states[p]) return; // this panel does not follow the knob that moved
         states[p] = state;
-        const drawn = window.Plotly.react(plot, data, layout, { displayModeBar: false, responsive: true, doubleClick: false });
+        Object.assign(layout, { width, height });
+        plot.parentElement.classList.toggle("cml-small", isSmall(drawing.panels[p], width, height));
+        const drawn = window.Plotly.react(plot, data, layout, { displayModeBar: false, doubleClick: false });
         if (handles[p]) drawn.then(handles[p]);
       });
     }
@@ -475,7 +569,7 @@
     }
 
     function print(printing) {
-      const sentence = shown && tell(say, shown.scope.words);
+      const sentence = shown && sentenceOf(say, shown.scope.words);
       part("say").textContent = printing ? written.say : sentence || written.say;
       if (printing) part("tables").innerHTML = written.tables;
       else if (shown) part("tables").replaceChildren(...tables(shown.scope));
@@ -490,6 +584,11 @@
     part("reset").addEventListener("click", reset);
     part("link").addEventListener("click", copyLink);
     part("knobs").hidden = part("tools").hidden = false;
+    resized();
+    addEventListener("resize", resized);
+    document.fonts?.ready.then(fit);
+    const sized = new ResizeObserver(() => requestAnimationFrame(draw));
+    plots.forEach((plot) => sized.observe(plot));
     return { element, wake, draw, obey, print, name, label };
   }
 

@@ -14,7 +14,7 @@ _FEW = 11  # rows of a table of 1-d outputs
 
 def static_files() -> list:
     """The files that a page with explorables loads once, in this order."""
-    return [HERE / "page.css", *RUNTIME, HERE / "handle.js", HERE / "page.js"]
+    return [HERE / "page.css", *RUNTIME, HERE / "handle.js", HERE / "label.js", HERE / "page.js"]
 
 
 def payload(explorable) -> dict:

@@ -44,6 +44,7 @@ class _Frame:
             self.left = RIGHT
         if panel["square"]:
             self._square(panel)
+        self.upright = panel["y"]
         self.x = _scale(panel["x"], self.left, self.right)
         self.y = _scale(panel["y"], self.bottom, self.top)
 
@@ -107,8 +108,21 @@ def _ink(mark):
     return "currentColor" if mark["color"] == "ink" else mark["color"]
 
 
+def _leaving(values, axis):
+    """On a log axis a line that lies along the end of the range has been clamped there: it leaves the picture instead."""
+    if not axis["log"]:
+        return values
+    first, last = sorted(np.log10(axis["range"]))
+    room = 0.03 * (last - first) / 1.06
+    for end, factor in ((10 ** (first + room), 1e-9), (10 ** (last - room), 1e9)):
+        there = np.abs(values / end - 1) < 1e-4
+        beside = np.append(there[1:], False) | np.append(False, there[:-1])
+        values = np.where(there & beside, values * factor, values)
+    return values
+
+
 def _path(mark, scope, f):
-    x, y = _points(mark, scope, f)
+    x, y = f.x(resolve(mark["x"], scope)), f.y(_leaving(resolve(mark["y"], scope), f.upright))
     line = "M" + " ".join(f"{_n(a)} {_n(b)}" for a, b in zip(x, y))
     dash = ' stroke-dasharray="6 4"' if mark["dash"] else ""
     drawn = f'<path d="{line}" fill="none" stroke="{_ink(mark)}" stroke-width="{mark["width"]}" stroke-linejoin="round"{dash}/>'

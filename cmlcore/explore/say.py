@@ -14,6 +14,7 @@ import numpy as np
 
 _PART = re.compile(r"\{\{|\}\}|\{[^{}]*\}|[{}]")
 _VALUE = re.compile(r"^(\w+)(?::(?:\.(\d+)([gf%])|(d)))?$")
+_WORD = re.compile(r"[a-z][a-z-]")
 _NUMBER = re.compile(r"^-?\d+(\.\d+)?(e-?\d+)?$")
 _CONDITION = re.compile(r"^(\w+)(?:\s*(<=|>=|==|!=|<|>)\s*(\w+|-?[\d.]+(?:e-?\d+)?|\"[^\"]*\"))?$")
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -123,6 +124,12 @@ def _word(value):
 def tell(parts: list, scope: dict) -> str:
     """The sentence, for the values in `scope` (numbers, or texts)."""
     return "".join(part if isinstance(part, str) else _tell(part, scope) for part in parts)
+
+
+def sentence(parts: list, scope: dict) -> str:
+    """What `tell` tells, begun with a capital where it begins with a word: a choice's own text may come first."""
+    told = tell(parts, scope)
+    return told[0].upper() + told[1:] if _WORD.match(told) else told
 
 
 def _tell(part, scope):

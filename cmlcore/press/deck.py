@@ -46,7 +46,7 @@ class Slide(NamedTuple):
 
 def deck(nb, chapter: str) -> list[Slide]:
     """The slides of the chapter, in its order, with the plan's minutes where the chapter has a plan."""
-    slides, section, waiting = [], "", []
+    slides, section, waiting, opened = [], "", [], False  # opened: a section of the chapter has begun; its first figure comes before
 
     def add(kind, cells, title=None, **more):
         slides.append(Slide(title or section, kind, tuple(cells), notes="\n\n".join(waiting), **more))
@@ -74,7 +74,7 @@ def deck(nb, chapter: str) -> list[Slide]:
                 waiting.append(printed(cell))
             elif kind:
                 caption = next((o.data[MIME]["title"] for o in cell.outputs if MIME in o.get("data", {})), "")
-                add(kind, [cell], caption=caption)
+                add(kind, [cell], title=None if opened else caption or None, caption=caption)
             continue
         asked = tagged(cell, "slide")
         for block in blocks(cell):
@@ -88,7 +88,7 @@ def deck(nb, chapter: str) -> list[Slide]:
                 section = re.sub(r"^# ", "", block).splitlines()[0]
             elif block.startswith("## "):
                 close()
-                section = block[3:].splitlines()[0].strip()
+                section, opened = block[3:].splitlines()[0].strip(), True
             elif asked:
                 add("text", [text], labels=tuple(LABEL.findall(block)))
             elif section == "Sources" or block.startswith(":::{dropdown}"):

@@ -1,0 +1,79 @@
+"""What holds for every figure of the book, as its notebooks store it: one color for a role, and words for a reader."""
+
+import json
+import re
+
+import nbformat
+import numpy as np
+import pytest
+
+from cmlcore import explore
+from cmlcore.explore import drawing, picture
+from cmlcore.explore.drawing import COLORS, ROLES
+from cmlcore.press.notebooks import notebooks
+
+STORED = [
+    (path.stem, payload["name"], json.loads(payload["figure"]))
+    for path in notebooks()
+    for cell in nbformat.read(path, as_version=4).cells
+    for output in cell.get("outputs", [])
+    if (payload := output.get("data", {}).get(explore.MIME))
+]
+every_figure = pytest.mark.parametrize("figure", [figure for *_, figure in STORED], ids=[f"{chapter}-{name}" for chapter, name, _ in STORED])
+# What a label says, and the role that it has then. A panel's title speaks for a label that says no more than "learned".
+SAID = {
+    r"^the wave$|^truth$": None,
+    r"^from scratch\b": "scratch",
+    r"^outer loss(?!, nudged)": "outer loss",
+    r"^on the query set|^query$": "query",
+    r"^inner loss$": "inner loss",
+    r"^free$": "free",
+    r"^nudged\b": "nudged",
+    r"^consolidated ω$": "omega",
+    r"^pull λ$": "lambda",
+}
+
+
+def role_of(label: str, title: str):
+    """The role that a mark of this label has, or None."""
+    if label == "learned" and title == "From scratch":
+        return "scratch"
+    return next((role for said, role in SAID.items() if re.search(said, label)), None)
+
+
+def test_a_role_is_a_color_of_the_book():
+    assert set(ROLES.values()) <= {*COLORS, "ink"}
+    assert explore.Line([0, 1], [0, 1], color="scratch").primitives(None)[0]["color"] == COLORS[ROLES["scratch"]]
+    with pytest.raises(ValueError, match="no role"):
+        explore.Line([0, 1], [0, 1], color="scratched").primitives(None)
+
+
+@every_figure
+def test_a_role_has_its_one_color(figure):
+    for panel in figure["drawing"]["panels"]:
+        for mark in panel["marks"]:
+            if role := role_of(mark["label"], panel["title"]):
+                assert mark["color"] == COLORS.get(ROLES[role], "ink"), (panel["title"], mark["label"])
+            if mark["label"] == "the wave":
+                assert mark["color"] == "ink"
+
+
+@every_figure
+def test_a_table_speaks_to_a_reader(figure):
+    """No name of a variable: a label of several words is not the variable's own, underscores taken out."""
+    assert [label for name, label, _ in figure["table"] if "_" in name and label == name.replace("_", " ")] == []
+    assert [label for _, label, _ in figure["table"] if label in ("half", "best", "least", "floor", "where", "promised")] == []
+
+
+@every_figure
+def test_a_legend_has_at_most_four_entries(figure):
+    assert all(len({mark["label"] for mark in panel["marks"] if mark["label"]}) <= 4 for panel in figure["drawing"]["panels"])
+
+
+def test_a_clamped_line_leaves_the_picture():
+    """A line that a program holds at the end of a log axis is no measured plateau: both renderers let it leave."""
+    clamped = np.array([1e-3, 1e-4, 1e-5, 1e-5, 1e-5])
+    panel = explore.Panel([explore.Line(np.arange(5.0), clamped)], x=explore.Axis("t", range=(0, 4)), y=explore.Axis("error", log=True, range=(1e-5, 1)))
+    lowered = drawing.lower(explore.Drawing([panel]), [{}])
+    heights = [float(y) for y in re.findall(r"(?<=M)[\d. -]+", picture.svg(lowered["panels"][0], {}, 300))[-1].split()[1::2]]
+    assert heights[1] < 254 < min(heights[2:])  # 254: where the axis ends
