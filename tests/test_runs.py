@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 import zipfile
+from datetime import date, timedelta
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -402,6 +403,7 @@ def test_a_receipt_says_what_ran_and_its_intervals(tmp_path):
     assert receipt["result"]["mean"] == pytest.approx(means.mean(), rel=1e-5)
     assert receipt["result"]["over_seeds"] == pytest.approx(4.303 * means.std(ddof=1) / np.sqrt(3), rel=1e-5)
     assert receipt["result"]["tasks"] == 5 and len(receipt["curve"]["size"][0]) == 6
+    assert abs(date.fromisoformat(receipt["date"]) - date.today()) <= timedelta(days=1)  # UTC
     assert {"device", "versions", "seconds", "settings", "figure"} <= receipt.keys()
 
 
