@@ -1,4 +1,4 @@
-"""What only a part of the package needs. The extras of the installation, of this book: `book` (figures in notebooks, the book's tools), `data` (data sets)."""
+"""What only a part of the package needs. The extras of the installation, of this book: `book` (figures in notebooks, the book's tools), `data` (data sets), `runs` (bars of the full runs' progress)."""
 
 import importlib
 from types import ModuleType

@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from cmlcore import explore
-from cmlcore.press import book
+from cmlcore.press import book, full_runs
 from cmlcore.press.notebooks import ROOT
 from cmlcore.runs import receipts
+from cmlcore.runs.catalog import CATALOG
 
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "link": "href"}
 PAGE_LIMIT = 300_000  # bytes of a page, without the scripts and styles that all pages share
@@ -153,6 +154,22 @@ def test_a_row_of_the_coverage_page_waits_for_no_run_that_has_been_made():
         with pytest.raises(receipts.WaitingReceipt):
             receipts.read(f"omniglot-20w1s-{method}")
         assert "full run waits" in text[number], number
+
+
+def test_every_full_run_is_on_the_page_of_all(pages):
+    page = next(page for page in pages.values() if page.path.name == "runs.html")
+    folded = re.findall(r"<details.*?</details>", page.text, re.S)
+    shown = {re.search(r"<summary.*?<span class=.pre.>([\w-]+)<", fold, re.S)[1]: fold for fold in folded}
+    assert shown.keys() == {file.stem for file in receipts.FOLDER.glob("*.json")}
+    for name, fold in shown.items():
+        assert f"cmlcore.runs {name}" in re.sub(r"<[^>]*>", "", fold) and receipts.read(name)["versions"]["jax"] in fold
+
+
+def test_what_waits_for_its_run_is_listed_and_costs_something():
+    own, others = full_runs.markdown().split("## Published settings")
+    for experiment in CATALOG:
+        if not (receipts.FOLDER / f"{experiment.name}.json").exists():
+            assert re.search(rf"^\* `{experiment.name}`: .* on two cores", others if experiment.published else own, re.M)
 
 
 GREEK = "alpha beta gamma delta varepsilon eta theta kappa lambda mu nu xi pi rho sigma tau phi chi psi omega vartheta Omega Phi Psi Sigma Gamma".split()

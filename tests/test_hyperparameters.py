@@ -183,7 +183,7 @@ def test_the_entries_are_as_published():
     assert entries["hyper-cifar-cg"].settings.steps == 100 and entries["hyper-cifar-neumann"].settings.rate == 3e-4
     s = entries["hyper-mnist-one-sided"].settings
     assert (s.train, s.free_steps, s.free_rate, s.beta) == (30_000, 2_000, 3e-4, 3.0)
-    assert len(entries) == len(runs.EXPERIMENTS) and all(e.cost for e in runs.EXPERIMENTS)
+    assert len(entries) == len(runs.EXPERIMENTS)
 
 
 def test_the_digit_network_has_the_published_number_of_weights():

@@ -146,7 +146,7 @@ def changed(monkeypatch, **fields):
     monkeypatch.setattr(catalog, "CATALOG", other)
 
 
-@pytest.mark.parametrize("fields", [{"figure": None}, {"cost": "a day"}, {"about": "Other words."}, {"revision": 2}, {"seeds": (0,)}])
+@pytest.mark.parametrize("fields", [{"figure": None}, {"cost": (1440, None, None)}, {"about": "Other words."}, {"revision": 2}, {"seeds": (0,)}])
 def test_a_changed_experiment_is_noticed_where_it_is_named(monkeypatch, fields):
     source = RUNS.replace(", CATALOG as EVERY", "") + 'find("sine-maml"), find("sine-scratch")'
     before = notebooks.experiments_named([source])
@@ -165,19 +165,20 @@ def test_an_experiment_that_waits_for_its_run_is_covered():
 
 def test_who_reads_the_whole_catalog_depends_on_all_of_it(monkeypatch):
     before = notebooks.experiments_named([RUNS + "[e.cost for e in EVERY]"])
-    changed(monkeypatch, cost="a day")
+    changed(monkeypatch, cost=(1440, None, None))
     assert before.keys() == {"all experiments"} and notebooks.experiments_named([RUNS]) != before
 
 
 def test_the_digest_of_an_experiment_is_the_same_everywhere(monkeypatch):
     """Whatever Python and JAX this runs with."""
     from cmlcore.runs import catalog
+    from cmlcore.runs.cost import counted
     from cmlcore.runs.sine import Scratch
 
     figure = {"value": 1.999, "plus_minus": 3.5, "source": "a talk"}
-    one = catalog.Experiment("one", "A row.", Scratch(1000, 1e-5), print, (0, 1), ("error", "±"), figure, f"{1234.5:.0e} operations")
+    one = catalog.Experiment("one", "A row.", Scratch(1000, 1e-5), print, (0, 1), ("error", "±"), figure, counted(1234.5))
     monkeypatch.setattr(catalog, "CATALOG", (one,))
-    assert notebooks.experiments_named(["import cmlcore.runs\n'one'"]) == {"experiment one": "1322ad31ea3075b1"}
+    assert notebooks.experiments_named(["import cmlcore.runs\n'one'"]) == {"experiment one": "bb2be8216d2f862c"}
 
 
 def test_who_reads_no_experiment_waits_for_none():

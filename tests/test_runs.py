@@ -10,6 +10,7 @@ import sys
 import textwrap
 import time
 import zipfile
+from datetime import date, timedelta
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -21,8 +22,9 @@ import pytest
 from cmlcore.bilevel import Diverged
 from cmlcore.data import archive
 from cmlcore.runs import __main__ as command
-from cmlcore.runs import checkpoint, experiment, receipts
-from cmlcore.runs.catalog import CATALOG, find
+from cmlcore.runs import checkpoint, experiment, listing, progress, receipts
+from cmlcore.runs.catalog import CATALOG, CHAPTERS, find
+from cmlcore.runs.cost import Cost, counted, duration, on_cores, on_gpu
 from cmlcore.runs.experiment import Experiment, Training, fingerprint, run_seed
 
 
@@ -51,7 +53,7 @@ def random_walk(settings: Walk) -> Training:
 
 
 def walk(chunks=6, scale=0.1, seeds=(0, 1, 2)):
-    return Experiment("walk", "A walk.", Walk(chunks, scale), random_walk, seeds, ("error", "one"), None, "no time")
+    return Experiment("walk", "A walk.", Walk(chunks, scale), random_walk, seeds, ("error", "one"), None, Cost(0))
 
 
 def quiet(line):
@@ -204,6 +206,7 @@ def never(*_):
 def started(path, **numbers):
     """A walk's checkpoint after its first chunk."""
     at = checkpoint.Progress(random_walk(Walk(6, 0.1)).start(0), {"size": [1.0]}, chunk=1, **numbers)
+    path.mkdir(exist_ok=True)
     checkpoint.save(path / "walk-0.npz", fingerprint(walk()), at)
 
 
@@ -309,6 +312,85 @@ def test_the_command_ends_with_its_workers_and_without_a_traceback(tmp_path, ask
         os.killpg(parent.pid, 0)
 
 
+# ---- What a worker is given, and what one sees --------------------------------------------------------------------------
+
+
+def test_a_worker_keeps_its_memory_but_for_what_the_user_has_set(monkeypatch):
+    for name in command.KEEP_MEMORY:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MALLOC_TOP_PAD_", "7")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_this=1")
+    monkeypatch.setattr(command.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    given = command._environment()
+    assert {name: given[name] for name in command.KEEP_MEMORY} == command.KEEP_MEMORY | {"MALLOC_TOP_PAD_": "7"}
+    assert given["XLA_FLAGS"].startswith("--xla_this=1 ")
+    monkeypatch.setattr(command.platform, "libc_ver", lambda: ("", ""))
+    assert not command.KEEP_MEMORY.keys() - {"MALLOC_TOP_PAD_"} & command._environment().keys()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+    def lines(self) -> list[str]:
+        """What is to be seen: lines written over each other, as the cursor goes."""
+        seen, row, column = {}, 0, 0
+        for piece in re.findall(r"\n|\r|\x1b\[A|[^\n\r\x1b]+", self.getvalue()):
+            if piece == "\n" or piece == "\x1b[A":
+                row += 1 if piece == "\n" else -1
+                column = 0 if piece == "\n" else column
+            elif piece == "\r":
+                column = 0
+            else:
+                line = seen.get(row, "").ljust(column)
+                seen[row] = line[:column] + piece + line[column + len(piece) :]
+                column += len(piece)
+        return [seen[row].rstrip() for row in sorted(seen) if seen[row].strip()]
+
+
+def test_every_seed_has_a_line_of_its_own_on_a_terminal(tmp_path):
+    screen = Terminal()
+    with progress.bars(walk(), tmp_path, screen) as tell:
+        tell([0, 1], {})
+        started(tmp_path, chunks=6)
+        tell([0, 1], {})
+        tell([1, 2], {0: 0})
+    last = screen.lines()
+    assert [re.search(r"walk seed (\d)", line)[1] for line in last] == ["0", "1", "2"]
+    assert re.search(r"1/6 .*, size 1, done\]", last[0]) and "0chunk" in last[1] and "stopped" in last[2]
+    assert re.search(r"1/6 \[\d\d:\d\d<\S+, .*, size 1\]", screen.getvalue()), "the time left, and the latest number"
+
+
+def test_where_there_is_no_terminal_or_no_tqdm_workers_speak_for_themselves(tmp_path, monkeypatch):
+    with progress.bars(walk(), tmp_path, io.StringIO()) as tell:
+        assert tell is None
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    screen = Terminal()
+    with progress.bars(walk(), tmp_path, screen) as tell:
+        assert tell is None
+    assert "cmlcore[runs]" in screen.getvalue()
+
+
+def test_the_curve_so_far_of_all_seeds_is_read_from_checkpoints_alone(tmp_path):
+    run_seed(walk(), 0, tmp_path, report=quiet)
+    started(tmp_path / "never", seconds=60.0, chunks=6)
+    (tmp_path / "never" / "walk-0.npz").rename(tmp_path / "walk-1.npz")
+    said = progress.curves(walk()._replace(build=never), tmp_path)
+    assert "6 of 6 chunks" in said and "1 of 6 chunks in 1 min, about 5 min left  size 1" in said and "seed 2     no checkpoint" in said
+    assert max(map(len, said.splitlines())) <= 80
+    drawn = said.split("\n\n")[1].splitlines()[1:-1]
+    marks = [line.split("|")[1] for line in drawn]
+    assert len(marks) == progress.HEIGHT and sum(line.count("0") + line.count("*") for line in marks) == 6
+    found = checkpoint.glance(tmp_path / "walk-0.npz", fingerprint(walk()))
+    assert found.state is None and found.chunks == 6 and len(found.curve["size"]) == 6
+
+
+def test_seeds_that_run_together_are_drawn_apart_and_long_curves_are_thinned():
+    lines = progress.chart({0: np.linspace(0, 1, 1000), 13: np.linspace(1, 0, 500)})
+    assert len(lines) == progress.HEIGHT + 1 and all(len(line) <= 80 for line in lines) and lines[-1].endswith("1000")
+    assert lines[0].split("|")[1][0] == "3" and lines[0].endswith("0") and lines[progress.HEIGHT - 1].split("|")[1][0] == "0"
+
+
 # ---- Receipts -------------------------------------------------------------------------------------------------------
 
 
@@ -321,6 +403,7 @@ def test_a_receipt_says_what_ran_and_its_intervals(tmp_path):
     assert receipt["result"]["mean"] == pytest.approx(means.mean(), rel=1e-5)
     assert receipt["result"]["over_seeds"] == pytest.approx(4.303 * means.std(ddof=1) / np.sqrt(3), rel=1e-5)
     assert receipt["result"]["tasks"] == 5 and len(receipt["curve"]["size"][0]) == 6
+    assert abs(date.fromisoformat(receipt["date"]) - date.today()) <= timedelta(days=1)  # UTC
     assert {"device", "versions", "seconds", "settings", "figure"} <= receipt.keys()
 
 
@@ -379,7 +462,34 @@ def test_names_are_unique_and_settings_are_plain_numbers_and_names():
 
 def test_the_command_lists_the_experiments():
     done = subprocess.run([sys.executable, "-m", "cmlcore.runs"], capture_output=True, text=True, check=True)
-    assert all(e.name in done.stdout for e in CATALOG)
+    own, others = done.stdout.split("Published settings")
+    assert all(re.search(rf"^{e.name}\b", others if e.published else own, re.M) for e in CATALOG)
+    assert max(map(len, done.stdout.splitlines())) <= 80 and all(f"[{chapter}]" in own for chapter in CHAPTERS)
+
+
+@pytest.mark.parametrize("name", ["sine-maml", "omniglot-20w1s-cml"])
+def test_one_experiment_in_full(name):
+    said = listing.about(name)
+    assert max(map(len, said.splitlines())) <= 80 and f"python -m cmlcore.runs {name}" in said
+    assert str(find(name).cost) in " ".join(said.split()) and "Published: 0." in said
+
+
+def test_every_experiment_costs_something_and_what_no_table_reads_says_what_a_gpu_takes():
+    assert all(e.cost.minutes > 0 for e in CATALOG)
+    assert all(e.cost.hours and e.cost.operations for e in CATALOG if e.published)
+    assert not any((receipts.FOLDER / f"{e.name}.json").exists() for e in CATALOG if e.published)
+
+
+def test_a_cost_counts_rounds_of_two_cores_and_a_receipt_s_own_seconds():
+    three, together = walk()._replace(cost=counted(3e15)), walk()._replace(cost=counted(3e15), together=True)
+    assert on_cores(three) == pytest.approx(2000) and on_cores(together) == pytest.approx(1000)  # 3e15 / 5e10 / 60, in two rounds, and in one
+    assert on_gpu(three) == pytest.approx(3 * 3e15 / 2e13 / 3600) and on_gpu(walk()) is None
+    assert on_cores(three, {"seconds": [60.0, 120.0, 180.0]}) == 4 and on_cores(together, {"seconds": [60.0, 120.0, 180.0]}) == 6
+
+
+@pytest.mark.parametrize("minutes, words", [(0, "1 s"), (0.5, "30 s"), (12, "12 min"), (90, "90 min"), (204, "3.4 h"), (1500, "25 h"), (40_000, "28 days")])
+def test_durations_in_words(minutes, words):
+    assert duration(minutes) == words
 
 
 SINE = [experiment.name for experiment in CATALOG if experiment.name.startswith("sine-")]

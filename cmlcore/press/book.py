@@ -14,7 +14,7 @@ import yaml
 from docutils import nodes
 
 from cmlcore import explore
-from cmlcore.press import reference
+from cmlcore.press import full_runs, reference
 from cmlcore.press.notebooks import ROOT
 
 # Tokens of code that have the color of plain text: names, punctuation, spaces. An element for each is a quarter of a page.
@@ -132,6 +132,7 @@ def setup(app) -> dict:
     app.connect("config-inited", name_beside_logo)
     app.config.mathjax_path = MATHJAX
     app.connect("source-read", reference.fill)
+    app.connect("source-read", full_runs.fill)
     app.connect("html-page-context", add_explore_files)
     app.connect("html-page-context", lighten_code)
     app.connect("builder-inited", copy_files)

@@ -4,14 +4,16 @@ import argparse
 import math
 import os
 import pickle
+import platform
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from cmlcore.runs import receipts
+from cmlcore.runs import listing, progress, receipts
 from cmlcore.runs.catalog import CATALOG, find
 from cmlcore.runs.experiment import apart, run_seed
 from cmlcore.speed.devices import cores
@@ -20,36 +22,30 @@ UNFINISHED = 3
 GRACE = 5  # seconds after the deadline, and after a request to stop
 
 
-def describe() -> str:
-    """One line an experiment: its name, what stands, what it is and costs."""
-    lines = []
-    for experiment in CATALOG:
-        try:
-            result = receipts.read(experiment.name)["result"]
-            standing = f"{result['mean']:.4g} ± {result['over_seeds'] or 0:.2g}" if result["over_seeds"] else f"{result['mean']:.4g}"
-        except receipts.WaitingReceipt:
-            standing = "waiting"
-        except receipts.StaleReceipt:
-            standing = "stale"
-        except ValueError:
-            standing = "damaged"
-        lines.append(f"{experiment.name:24} {standing:18} {experiment.about} ({experiment.cost})")
-    return "\n".join(lines)
-
-
-def _work(name: str, seed: int, folder: Path, deadline: float, out: Path) -> int:
+def _work(name: str, seed: int, folder: Path, deadline: float, out: Path, report: Callable[[str], None]) -> int:
     """A worker: run one seed, leave its outcome in `out`."""
-    outcome = run_seed(find(name), seed, folder, deadline, lambda line: print(line, flush=True))
+    outcome = run_seed(find(name), seed, folder, deadline, report)
     if outcome is None:
         return UNFINISHED
     out.write_bytes(pickle.dumps(outcome))
     return 0
 
 
+# glibc gives the memory of an array back to the system as soon as it is free, and a page fault for each 4 kB fetches it again: two thirds of the time of a
+# step with convolutions on a CPU. These keep it, in large pages.
+KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "1000000000000",
+    "MALLOC_TOP_PAD_": "500000000",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+
+
 def _environment() -> dict[str, str]:
-    """A worker's: matrix products on one thread, because seeds run side by side and share the cores."""
+    """A worker's: what the user has set, memory kept, and matrix products on one thread, because seeds run side by side and share the cores."""
     flags = "--xla_cpu_multi_thread_eigen=false"
-    return os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip(), "PYTHONUNBUFFERED": "1"}
+    memory = KEEP_MEMORY if platform.libc_ver()[0] == "glibc" else {}
+    return memory | os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip(), "PYTHONUNBUFFERED": "1"}
 
 
 def _quit(*_) -> None:
@@ -79,8 +75,10 @@ def _stop(workers: list[subprocess.Popen]) -> None:
             worker.wait()
 
 
-def side_by_side(name: str, commands: dict[int, list[str]], jobs: int, deadline: float) -> dict[int, int]:
+def side_by_side(name: str, commands: dict[int, list[str]], jobs: int, deadline: float, tell: Callable | None = None) -> dict[int, int]:
     """Run one worker a seed, `jobs` at a time; the exit codes by seed.
+
+    tell: `(active seeds, exit codes so far) -> None`, called some times a second; None: one line a finished seed.
 
     What still runs `GRACE` seconds after the deadline, a `time.monotonic()` moment, is stopped, and so is everything where
     this is interrupted.
@@ -89,15 +87,17 @@ def side_by_side(name: str, commands: dict[int, list[str]], jobs: int, deadline:
     try:
         while waiting or active:
             if time.monotonic() > deadline + GRACE:
-                if active:
+                if active and not tell:
                     print(f"{name}: time is up; seeds {sorted(active)} are stopped on their way")
                 return codes | dict.fromkeys([*active, *waiting], UNFINISHED)
             while waiting and len(active) < jobs:
                 seed = waiting.pop(0)
                 active[seed] = _start(commands[seed])
+            if tell:
+                tell(list(active), codes)
             for seed in [s for s, worker in active.items() if worker.poll() is not None]:
                 codes[seed] = active.pop(seed).returncode
-                if codes[seed] == 0:
+                if codes[seed] == 0 and not tell:
                     _tell(name, list(codes.values()).count(0), len(commands), time.monotonic() - began)
             time.sleep(0.2)
     finally:
@@ -119,7 +119,9 @@ def run(name: str, folder: Path, minutes: float, jobs: int) -> bool:
         units = experiment.seeds[:1] if experiment.together else experiment.seeds
         outs = {seed: Path(scratch) / str(seed) for seed in units}
         work = {s: [name, "--worker", str(s), str(out), str(deadline), "--folder", str(folder)] for s, out in outs.items()}
-        codes = side_by_side(name, work, jobs, deadline)
+        with progress.bars(experiment, folder) as tell:
+            silent = ["--silent"] if tell else []
+            codes = side_by_side(name, {s: words + silent for s, words in work.items()}, jobs, deadline, tell)
         if failed := [seed for seed, code in codes.items() if code not in (0, UNFINISHED)]:
             raise SystemExit(f"{name}: seeds {failed} failed, see above. What they had saved stays in {folder}; run again to resume.")
         if UNFINISHED in codes.values():
@@ -137,22 +139,29 @@ def run(name: str, folder: Path, minutes: float, jobs: int) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m cmlcore.runs", description="The book's full experiments.")
-    parser.add_argument("name", nargs="?", help="an experiment, or `all` for those without a fresh receipt; none: list them")
+    parser.add_argument("name", nargs="?", help="an experiment, or `all` for those of the book without a fresh receipt; none: list them")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this long, saved (default: run to the end)")
     parser.add_argument("--jobs", type=int, default=cores(), help="seeds run side by side (default: one a core)")
     parser.add_argument("--folder", type=Path, default=Path(".checkpoints"), help="where checkpoints go (default: .checkpoints)")
+    parser.add_argument("--about", action="store_true", help="say what the experiment is, costs and gave, and run nothing")
+    parser.add_argument("--curve", action="store_true", help="draw how far its seeds are and how they learn, from the checkpoints, and run nothing")
+    parser.add_argument("--silent", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--worker", nargs=3, metavar=("SEED", "OUT", "DEADLINE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _quit)
     if options.worker:
         seed, out, deadline = options.worker
-        sys.exit(_work(options.name, int(seed), options.folder, float(deadline), Path(out)))
+        report = (lambda line: None) if options.silent else (lambda line: print(line, flush=True))
+        sys.exit(_work(options.name, int(seed), options.folder, float(deadline), Path(out), report))
     if options.name is None:
-        print(describe())
+        print(listing.catalogue())
+        return
+    if options.about or options.curve:
+        print(listing.about(options.name) if options.about else progress.curves(find(options.name), options.folder))
         return
     if options.jobs < 1 or options.minutes <= 0:
         parser.error("--jobs and --minutes must be positive.")
-    names = [options.name] if options.name != "all" else [e.name for e in CATALOG if not _fresh(e.name)]
+    names = [options.name] if options.name != "all" else [e.name for e in CATALOG if not e.published and not _fresh(e.name)]
     end = time.monotonic() + 60 * options.minutes
     try:
         for name in names:

@@ -1,4 +1,4 @@
-"""The full experiments on characters, with the published figures beside them; most wait for a GPU.
+"""The full experiments on characters, with the published figures beside them; those with published settings wait for who has a GPU.
 
 Settings are the published ones where they are known (the commands of Zucchet et al. 2022, the appendices of Finn et al. 2017, Nichol
 et al. 2018 and Rajeswaran et al. 2019), else chosen in this book, on validation characters.
@@ -18,12 +18,13 @@ from cmlcore.runs.characters import (
     train_symmetric,
     train_symmetric_carried,
 )
+from cmlcore.runs.cost import Cost, counted
 from cmlcore.runs.experiment import Experiment
+from cmlcore.runs.few_shot import TEST_QUERIES
 
 TALK = "Sacramento, talk on contrastive meta-learning (about 2021), few-shot character table"
 RIGHT = ("accuracy", "share of query drawings named right")
 SEEDS = (0, 1, 2)
-ASSUMED_RATE = 2e13  # operations a second that a waiting run's hours are reckoned with
 
 
 def operations(settings, passes: float, colors: int = 1) -> float:
@@ -50,14 +51,13 @@ PASSES = {
 }
 
 
-def waiting(build, settings, colors: int = 1) -> str:
-    """What a run that waits for a GPU would cost, in words; settings of either kind, `Characters` or `Images`."""
-    if build not in PASSES:
-        return "waits for a GPU with the others; minutes a seed"
+def cost(build, settings, colors: int = 1) -> Cost:
+    """What a seed costs, its training counted, or its test where there is no training; settings of either kind, `Characters` or `Images`."""
     n, q = settings.ways * settings.shots, settings.ways * settings.queries
-    count = operations(settings, PASSES[build](settings, n, q), colors)
-    hours = count / ASSUMED_RATE / 3600
-    return f"waits for a GPU: about {count:.0e} operations a seed, {hours:.1f} hours at {ASSUMED_RATE / 1e12:.0f} TFLOP/s"
+    if build in PASSES:
+        return counted(operations(settings, PASSES[build](settings, n, q), colors))
+    episodes = settings._replace(outer_steps=1, tasks=settings.test_episodes)
+    return counted(operations(episodes, settings.test_steps * n + settings.ways * TEST_QUERIES / 3, colors))
 
 
 def _figure(percent: float, plus_minus: float, source: str = TALK) -> dict:
@@ -68,7 +68,7 @@ def _full(exam: tuple[int, int], label: str, build, about: str, figure: dict | N
     ways, shots = exam
     chosen = Characters(ways, shots, **settings)
     name, kind = f"omniglot-{ways}w{shots}s-{label}", f"{ways}-way, {shots}-shot, {chosen.normalization} normalization"
-    return Experiment(name, f"Characters, {kind}: {about}", chosen, build, SEEDS, RIGHT, figure, waiting(build, chosen))
+    return Experiment(name, f"Characters, {kind}: {about}", chosen, build, SEEDS, RIGHT, figure, cost(build, chosen), published=True)
 
 
 # As published: SGD with Nesterov's momentum, 30 epochs of 125 outer steps, the average from the sixth epoch on.
@@ -137,7 +137,7 @@ NUDGED = dict(pull=0.03, nudged_steps=3, beta=0.2, outer_rate=0.03, test_steps=1
 def _small(label: str, build, about: str, seeds=SEEDS[:2], **settings) -> Experiment:
     chosen = Characters(**SMALL | settings)
     text = f"Characters, small (16 x 16 pixels, 16 filters), 5-way, 1-shot, {chosen.normalization} normalization: {about}"
-    return Experiment(f"omniglot-small-{label}", text, chosen, build, seeds, RIGHT, None, "a minute a seed on one CPU core")
+    return Experiment(f"omniglot-small-{label}", text, chosen, build, seeds, RIGHT, None, Cost(1))
 
 
 SMALL_EXPERIMENTS = (

@@ -22,6 +22,7 @@ from cmlcore.bilevel import Diverged
 from cmlcore.data.archive import remove_leftovers
 from cmlcore.runs import checkpoint
 from cmlcore.runs.checkpoint import Progress
+from cmlcore.runs.cost import Cost
 
 
 class Training(NamedTuple):
@@ -42,7 +43,7 @@ class Training(NamedTuple):
 
 
 class Experiment(NamedTuple):
-    """One row of a table of the book.
+    """One row of a table of the book, or a published run that waits for who has a GPU.
 
     name:     also the receipt's file name.
     about:    one sentence, for people.
@@ -51,10 +52,11 @@ class Experiment(NamedTuple):
     seeds:    the seeds that make the interval.
     score:    the name in `Training.test` that the table shows, and its unit.
     figure:   the published figure, or None: {"value": ..., "plus_minus": ..., "source": ...}.
-    cost:     what to expect, for people ("3 minutes a seed on one CPU core").
+    cost:     what a seed is expected to cost, or all seeds where they run together.
     revision: raise it when code changes make old results invalid.
     together: all seeds are one unit of work, in one compiled program. `Training.start` and `test` then get the array of all seeds, and the
               state, the curve's numbers, the scores and what is kept have one leading axis, of the seeds.
+    published: published settings, for who has a GPU: no table of the book waits for this.
     """
 
     name: str
@@ -64,9 +66,10 @@ class Experiment(NamedTuple):
     seeds: tuple[int, ...]
     score: tuple[str, str]
     figure: dict | None
-    cost: str
+    cost: Cost
     revision: int = 1
     together: bool = False
+    published: bool = False
 
 
 def fingerprint(experiment: Experiment) -> str:
@@ -129,10 +132,10 @@ def run_seed(experiment: Experiment, seed: int, folder: Path, deadline: float = 
     Raises Diverged where the learning curve or a score of the test is not finite.
     """
     training = experiment.build(experiment.settings)
-    stamp, path = fingerprint(experiment), folder / f"{experiment.name}-{seed}.npz"
+    stamp, path = fingerprint(experiment), checkpoint.place(folder, experiment.name, seed)
     who, of = f"{experiment.name} seed {seed}", f"of {training.chunks}"
     unit = jnp.asarray(experiment.seeds) if experiment.together else seed
-    at = _begin(path, stamp, training.start(unit), who, of, report)
+    at = _begin(path, stamp, training.start(unit), who, of, report)._replace(chunks=training.chunks)
 
     def too_late(needed: float) -> bool:
         if time.monotonic() + needed <= deadline:
@@ -164,7 +167,7 @@ def _advance(training: Training, at: Progress, where: str, path: Path) -> Progre
     _require_finite(info, where, path)
     curve = at.curve | {name: [*at.curve.get(name, ()), np.asarray(value, float).tolist()] for name, value in info.items()}
     took = time.monotonic() - began
-    return Progress(state, curve, at.chunk + 1, at.seconds + took, max(at.longest, took), at.devices)
+    return Progress(state, curve, at.chunk + 1, at.seconds + took, max(at.longest, took), at.devices, at.chunks)
 
 
 def apart(outcome: Outcome, seeds: tuple[int, ...]) -> list[Outcome]:

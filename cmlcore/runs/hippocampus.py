@@ -18,6 +18,7 @@ from cmlcore.meta import evaluate, meta_start, meta_step, meta_steps, over_tasks
 from cmlcore.models.hippocampus import Lesions, hippocampal
 from cmlcore.models.mlp import init_mlp
 from cmlcore.models.synapse import Synapses, learned_pull
+from cmlcore.runs.cost import Cost
 from cmlcore.runs.experiment import Experiment, Training
 from cmlcore.runs.sine import LOSS, PLAIN, TEST, VALIDATION, fresh_tasks, settled_adam, settling
 from cmlcore.solve import optimizer
@@ -213,12 +214,12 @@ SAYS = {
 
 def _lesioned(lesion: str) -> Experiment:
     about = f"Sine waves, cortex and store: {SAYS[lesion]}."
-    return Experiment(f"hippo-{lesion}", about, NIGHTS._replace(lesion=lesion), train_lesioned, SEEDS, SCORE, None, "3 minutes on one CPU core", together=True)
+    return Experiment(f"hippo-{lesion}", about, NIGHTS._replace(lesion=lesion), train_lesioned, SEEDS, SCORE, None, Cost(3), together=True)
 
 
 def _lived(name: str, about: str, interleaved: int, build: Callable) -> Experiment:
     about = f"Two worlds of sine waves: {about}."
-    return Experiment(f"hippo-{name}", about, LIFE._replace(interleaved=interleaved), build, SEEDS, SCORE, None, "2 minutes on one CPU core", together=True)
+    return Experiment(f"hippo-{name}", about, LIFE._replace(interleaved=interleaved), build, SEEDS, SCORE, None, Cost(2), together=True)
 
 
 EXPERIMENTS = (

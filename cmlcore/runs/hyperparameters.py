@@ -23,6 +23,7 @@ from cmlcore.models.conv4 import accuracy, cross_entropy
 from cmlcore.models.decay import learned_decay, per_weight
 from cmlcore.models.lenet import init_lenet, lenet
 from cmlcore.models.mlp import init_mlp, mlp
+from cmlcore.runs.cost import Cost, counted
 from cmlcore.runs.experiment import Experiment, Training
 from cmlcore.solve import Solver, minibatch, subsample
 from cmlcore.theory.diagnostics import compiled_memory, seconds
@@ -331,28 +332,46 @@ DEMONSTRATION = {
 _FEW = Fixed(50, 950, (1e-4, 1e-3, 1e-2, 3e-2, 1e-1), 80, 0.01, 0)
 
 
-def _experiment(name: str, about: str, settings, build, cost: str, seeds=SEEDS) -> Experiment:
-    return Experiment(name, about, settings, build, seeds, TEST_ACCURACY, None, cost)
+def _experiment(name: str, about: str, settings, build, cost: Cost, published: bool = False) -> Experiment:
+    return Experiment(name, about, settings, build, SEEDS, TEST_ACCURACY, None, cost, published=published)
 
 
 def _learning(world: Callable, rule: str, final: Callable, learner: Callable = sgd) -> Callable:
     return lambda settings: training(RULES[rule], settings, world(), final, learner)
 
 
-def _published(learned_on: str, part: int, world: Callable, settings: dict, learners: dict, cost: str) -> tuple[Experiment, ...]:
+def _published(learned_on: str, part: int, world: Callable, forward: float, settings: dict, learners: dict) -> tuple[Experiment, ...]:
     """Half and half, then both halves; the outer rate is for logarithms of the strengths, unlike the published one."""
-    return tuple(
-        _experiment(
-            f"hyper-{learned_on}-{rule}",
-            f"{part:,} + {part:,} images ({learned_on}): {CALLED[rule]}; retrained on both halves.",
-            s._replace(train=part, held_out=part),
-            _learning(world, rule, retrain, learners.get(rule, sgd)),
-            cost,
-        )
-        for rule, s in settings.items()
-    )
+
+    def row(rule: str, s: Learning) -> Experiment:
+        about = f"{part:,} + {part:,} images ({learned_on}): {CALLED[rule]}; retrained on both halves."
+        build = _learning(world, rule, retrain, learners.get(rule, sgd))
+        return _experiment(f"hyper-{learned_on}-{rule}", about, s, build, cost(rule, s, forward), True)
+
+    return tuple(row(rule, s._replace(train=part, held_out=part)) for rule, s in settings.items())
 
 
+# Operations of one image's forward pass: a product for every connection.
+LENET, FIVE_LAYERS = 2 * (75 * 6 * 28**2 + 150 * 16 * 10**2 + 400 * 120 + 120 * 84 + 84 * 10), 2 * 466_698.0
+# Passes of one image, forward and backward, that an outer step takes besides free learning, by method; b images in a batch. The derivative of a
+# backward pass counts as two passes.
+PASSES = {
+    "one-sided": lambda s, b: s.steps * (b + (s.look_at or s.held_out)),
+    "matched": lambda s, b: s.steps * (2 * b + (s.look_at or s.held_out)),
+    "cg": lambda s, b: 2 * s.steps * s.train + s.held_out,
+    "neumann": lambda s, b: 2 * s.steps * s.train + s.held_out,
+    "identity": lambda s, b: 2 * s.train + s.held_out,
+    "truncated": lambda s, b: 2 * s.steps * b + s.held_out,
+}
+
+
+def cost(rule: str, settings: Learning, forward: float) -> Cost:
+    """What a seed costs, its training counted, where one image's forward pass takes so many operations."""
+    batch = settings.batch or settings.train
+    return counted(3 * forward * (settings.free_steps * batch + PASSES[rule](settings, batch)) * settings.outer_steps)
+
+
+_AS_PUBLISHED = Learning(50, 950, 0.1, 5000, 3e-4, 0, 100, 0.3, 200, 1e-4, 10.0, 0)
 # Inner steps, rates, batch and first strength as published; Adam's outer rate of 0.3 is the published one for the
 # contrastive rule (0.03 on a strength of 0.1) as a fraction of the strength.
 _CIFAR = {
@@ -378,7 +397,7 @@ EXPERIMENTS = (
             f"50 training and 950 held-out photographs, LeNet: {CALLED[rule]}.",
             settings,
             _learning(cifar_lenet, rule, keep_training),
-            "half a minute a seed on one CPU core",
+            Cost(0.5),
         )
         for rule, settings in DEMONSTRATION.items()
     ),
@@ -387,14 +406,14 @@ EXPERIMENTS = (
         "50 training and 950 held-out photographs, LeNet: the best of five strengths, one for all weights.",
         _FEW,
         lambda s: without(s, cifar_lenet(), keep_training),
-        "10 seconds a seed on one CPU core",
+        Cost(0.2),
     ),
     _experiment(
         "hyper-demo-all",
         "The same, and then LeNet learns from all 1,000 photographs in the usual way.",
         _FEW,
         lambda s: without(s, cifar_lenet(), retrain),
-        "20 seconds a seed on one CPU core",
+        Cost(0.3),
     ),
     Experiment(
         "hyper-demo-memory",
@@ -404,16 +423,17 @@ EXPERIMENTS = (
         (0,),
         ("matched", "bytes"),
         None,
-        "two minutes on one CPU core",
+        Cost(2),
     ),
     _experiment(
         "hyper-demo-published",
         "50 training and 950 held-out photographs, LeNet: the contrastive rule with the steps, rates and nudge published for 25,000 images.",
-        Learning(50, 950, 0.1, 5000, 3e-4, 0, 100, 0.3, 200, 1e-4, 10.0, 0),
+        _AS_PUBLISHED,
         _learning(cifar_lenet, "one-sided", keep_training),
-        "about 80 minutes a seed on one CPU core; made for a GPU",
+        cost("one-sided", _AS_PUBLISHED, LENET),
+        True,
     ),
-    *_published("cifar-subset", 5_000, cifar_lenet, _CIFAR, {}, "hours a seed on one CPU core; made for a GPU"),
-    *_published("cifar", 25_000, lambda: cifar_lenet(cifar.load_whole()), _CIFAR, {}, "a day a seed on one CPU core; made for a GPU"),
-    *_published("mnist", 30_000, mnist_mlp, _MNIST, {"one-sided": adam, "matched": adam, "cg": adam}, "hours a seed on one CPU core; made for a GPU"),
+    *_published("cifar-subset", 5_000, cifar_lenet, LENET, _CIFAR, {}),
+    *_published("cifar", 25_000, lambda: cifar_lenet(cifar.load_whole()), LENET, _CIFAR, {}),
+    *_published("mnist", 30_000, mnist_mlp, FIVE_LAYERS, _MNIST, {"one-sided": adam, "matched": adam, "cg": adam}),
 )

@@ -11,6 +11,7 @@ from cmlcore.estimators.first_order import first_order
 from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.modulated import Slow, divided, dual, init_modulated, modulated
+from cmlcore.runs.cost import Cost
 from cmlcore.runs.experiment import Experiment, Training
 from cmlcore.runs.sine import Maml, meta_training, settled_adam
 from cmlcore.solve import optimizer
@@ -100,7 +101,7 @@ EXPERIMENTS = (
         FIVE,
         ERROR,
         None,
-        "2 minutes a seed on one CPU core",
+        Cost(2),
     ),
     Experiment(
         "modulation-sine-fixed",
@@ -110,7 +111,7 @@ EXPERIMENTS = (
         FIVE[:3],
         ERROR,
         None,
-        "2 minutes a seed on one CPU core",
+        Cost(2),
     ),
     Experiment(
         "modulation-sine-helped",
@@ -120,7 +121,7 @@ EXPERIMENTS = (
         FIVE[:3],
         ERROR,
         None,
-        "3 minutes a seed on one CPU core",
+        Cost(3),
     ),
     Experiment(
         "modulation-sine-maml",
@@ -130,7 +131,7 @@ EXPERIMENTS = (
         FIVE,
         ERROR,
         None,
-        "half a minute a seed on one CPU core",
+        Cost(0.5),
     ),
     Experiment(
         "modulation-sine-first-order",
@@ -140,7 +141,7 @@ EXPERIMENTS = (
         FIVE,
         ERROR,
         None,
-        "half a minute a seed on one CPU core",
+        Cost(0.5),
     ),
     Experiment(
         "modulation-sine-anil",
@@ -150,6 +151,6 @@ EXPERIMENTS = (
         FIVE,
         ERROR,
         None,
-        "half a minute a seed on one CPU core",
+        Cost(0.5),
     ),
 )

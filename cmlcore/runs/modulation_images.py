@@ -19,8 +19,9 @@ from cmlcore.estimators.first_order import first_order
 from cmlcore.models.conv4 import accuracy, cross_entropy, transductive
 from cmlcore.models.modulated import dual
 from cmlcore.models.modulated_images import channels, everything, network_logits, templates
-from cmlcore.runs.character_table import CML, PUBLISHED, waiting
+from cmlcore.runs.character_table import CML, PUBLISHED, cost
 from cmlcore.runs.characters import Characters, drawings, train_matched
+from cmlcore.runs.cost import Cost
 from cmlcore.runs.experiment import Experiment, Training
 from cmlcore.runs.few_shot import Exam, learned, meta_training
 from cmlcore.solve import optimizer
@@ -143,7 +144,7 @@ WORDS = {
 }
 
 
-def _experiment(source: str, form: str, rule: str, settings: Images, seeds, cost: str, suffix: str = "") -> Experiment:
+def _experiment(source: str, form: str, rule: str, settings: Images, cost: Cost, suffix: str = "") -> Experiment:
     exam = f"{settings.ways}w{settings.shots}s"
     how = "the contrastive rule" if rule == "cml" else "first-order MAML"
     return Experiment(
@@ -151,10 +152,11 @@ def _experiment(source: str, form: str, rule: str, settings: Images, seeds, cost
         f"{TITLES[source]}, {settings.ways}-way, {settings.shots}-shot, {settings.size} x {settings.size} pixels: {how}, {WORDS[form]}.",
         settings,
         partial(train_images, source=SOURCES[source], form=FORMS[form], rule=RULES[rule]),
-        seeds,
+        (0, 1, 2),
         ("accuracy", "share of the query images that are named right"),
         None,
         cost,
+        published=not suffix,
     )
 
 
@@ -175,14 +177,14 @@ SMALL = Images(
     ways=5, shots=1, queries=5, size=16, filters=32, templates=40, free_steps=5, nudged_steps=3, test_steps=10, rate=0.3, momentum=0.0,
     beta=0.2, pull=0.1, outer_steps=200, tasks=8, outer_rate=0.01, chunk=50, validation_episodes=60, test_episodes=300,
 )  # fmt: skip
-MINUTE = "1 minute a seed on one CPU core"
+MINUTE = Cost(1)
 EXPERIMENTS = (
-    *(_experiment("omniglot", form, "cml", SMALL, (0, 1, 2), MINUTE, "-small") for form in FORMS),
-    _experiment("omniglot", "channels", "first-order", SMALL, (0, 1, 2), MINUTE, "-small"),
-    *(_experiment("cifar-fs", form, "cml", SMALL, (0, 1, 2), MINUTE, "-small") for form in ("synaptic", "channels")),
+    *(_experiment("omniglot", form, "cml", SMALL, MINUTE, "-small") for form in FORMS),
+    _experiment("omniglot", "channels", "first-order", SMALL, MINUTE, "-small"),
+    *(_experiment("cifar-fs", form, "cml", SMALL, MINUTE, "-small") for form in ("synaptic", "channels")),
     # On characters, the network with all weights fast is that of `character_table`.
     *(
-        _experiment(source, form, "cml", s, (0, 1, 2), waiting(train_matched, s, SOURCES[source].colors))
+        _experiment(source, form, "cml", s, cost(train_matched, s, SOURCES[source].colors))
         for source in SOURCES
         for s in _published(source)
         for form in FORMS

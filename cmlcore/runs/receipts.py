@@ -5,6 +5,7 @@ import importlib.util
 import io
 import json
 import platform
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def compose(experiment: Experiment, outcomes: list[Outcome]) -> dict:
 
     `mean` is over seeds of the mean over test tasks; `over_seeds` is the 95 % interval of that mean over seeds,
     `over_tasks` the mean over seeds of each seed's 95 % interval over test tasks; `median` is over tasks. `scores`
-    has the first two for every score of the test; `device` names them all where there were several.
+    has the first two for every score of the test; `device` names them all where there were several; `date` is the day on which it was composed.
     """
     name, unit = experiment.score
     scores = [outcome.scores[name] for outcome in outcomes]
@@ -72,6 +73,7 @@ def compose(experiment: Experiment, outcomes: list[Outcome]) -> dict:
             "revision": experiment.revision,
             "fingerprint": fingerprint(experiment),
             "seeds": [outcome.seed for outcome in outcomes],
+            "date": datetime.now(UTC).date().isoformat(),
             "device": "; ".join(devices),
             "versions": {p: metadata.version(p) for p in ("jax", "jaxlib", "optax", "numpy")} | {"python": platform.python_version()},
             "seconds": [outcome.seconds for outcome in outcomes],

@@ -25,6 +25,7 @@ from cmlcore.meta import meta_start, meta_step
 from cmlcore.models.mlp import init_mlp, mlp
 from cmlcore.models.modulated import dual, init_modulated, modulated
 from cmlcore.models.synapse import Synapses, fixed_pull, learned_pull
+from cmlcore.runs.cost import Cost
 from cmlcore.runs.experiment import Experiment, Training
 from cmlcore.runs.searches import searched
 from cmlcore.solve import minibatch, subsample
@@ -369,11 +370,11 @@ START = Start(3, 0.1, 900, 5, 0.01, 10.0, 3e-4)
 SCRATCH = chosen("scratch", Unprepared(0.001, 0.0))
 
 
-def _row(name: str, about: str, settings: Any, build: Callable, cost: str) -> Experiment:
+def _row(name: str, about: str, settings: Any, build: Callable, cost: Cost) -> Experiment:
     return Experiment(f"rewards-{name}", f"Wheels: {about}.", settings, build, tuple(range(10)), SCORE, None, cost, 2, together=True)
 
 
-LEARNED, PLAYED = "15 minutes on one CPU core", "10 minutes on one CPU core"
+LEARNED, PLAYED = Cost(15), Cost(10)
 
 EXPERIMENTS = (
     _row("omega", "the rule learns omega of complex synapses", RULE, train_omega, LEARNED),

@@ -14,7 +14,8 @@ import optax
 
 from cmlcore import trees
 from cmlcore.bilevel import Problem, free
-from cmlcore.data.spikes import spiking_task
+from cmlcore.data.spikes import NEURONS as INPUTS
+from cmlcore.data.spikes import STEPS, spiking_task
 from cmlcore.estimate import MetaGradient, unwatched
 from cmlcore.estimators.contrastive import matched
 from cmlcore.estimators.unroll import unrolled
@@ -23,6 +24,7 @@ from cmlcore.models import eprop
 from cmlcore.models.eprop import Rate
 from cmlcore.models.spiking import Cell, Weights, fast_sigmoid, init_weights, run, triangle
 from cmlcore.models.synapse import fixed_pull
+from cmlcore.runs.cost import Cost
 from cmlcore.runs.experiment import Experiment, Training
 from cmlcore.runs.searches import searched
 from cmlcore.runs.sine import settled_adam
@@ -301,11 +303,25 @@ PUBLISHED = Rule(500, 100, 0.001, 0.003, 3.0, 0.001, 1000, 25, 0.003, 1e9, 1e-5,
 PUBLISHED_THROUGH = Through(10, 10, 0.0003, 0.9, 1000, 10, 0.0003, 1e9, 1e-6, 0.1, 100)
 
 
-def _row(name: str, about: str, settings: Any, build: Callable, cost: str, score=ERROR) -> Experiment:
-    return Experiment(f"spikes-{name}", f"Spikes: {about}.", settings, build, (0, 1, 2, 3, 4), score, None, cost, together=True)
+SEEDS = (0, 1, 2, 3, 4)
 
 
-QUICK, LONGER, HOURS = "3 minutes on one CPU core", "10 minutes on one CPU core", "days on one CPU core: for a GPU"
+def _row(name: str, about: str, settings: Any, build: Callable, cost: Cost, score=ERROR, published: bool = False) -> Experiment:
+    return Experiment(f"spikes-{name}", f"Spikes: {about}.", settings, build, SEEDS, score, None, cost, together=True, published=published)
+
+
+def _published(name: str, about: str, settings: Any, build: Callable, passes: float, in_turn: int) -> Experiment:
+    """passes: forward-and-backward passes of one example that a task takes; in_turn: inner steps that wait for each other."""
+    one_pass = 3 * 2 * STEPS * settings.neurons * (INPUTS + settings.neurons)
+    operations = one_pass * passes * settings.tasks * settings.outer_steps * len(SEEDS)
+    # On a GPU the time steps, there and back, take longer than what is computed in them.
+    cost = Cost(operations / RATE / 60, settings.outer_steps * in_turn * 2 * STEPS * LAUNCH / 3600, operations)
+    return _row(f"published-{name}", f"{about}, published settings", settings, build, cost, published=True)
+
+
+QUICK, LONGER = Cost(3), Cost(10)
+RATE = 1e10  # operations a second of one core in the rows that run here; less than in `cost`, for most of the time goes into small arrays
+LAUNCH = 5e-5  # seconds of a GPU's time step, assumed
 SEARCHED = searched("spikes")  # what `cmlcore.runs.spikes_search` tried
 
 
@@ -335,20 +351,22 @@ EXPERIMENTS = (
         QUICK,
         COSINE,
     ),
-    _row("published-rule-eprop", "the contrastive rule, e-prop inside, published settings", PUBLISHED, train_rule_eprop, HOURS),
-    _row("published-through-bptt", "backpropagation through training and time, published settings", PUBLISHED_THROUGH, train_published_backprop, HOURS),
-    _row(
-        "published-through-eprop",
-        "backpropagation through training, e-prop inside, published settings",
+    _published("rule-eprop", "the contrastive rule, e-prop inside", PUBLISHED, train_rule_eprop, 500 * SHOTS + 100 * (2 * SHOTS + QUERIES), 600),
+    _published("through-bptt", "backpropagation through training and time", PUBLISHED_THROUGH, train_published_backprop, 3 * 10 * SHOTS + QUERIES, 30),
+    _published(
+        "through-eprop",
+        "backpropagation through training, e-prop inside",
         PUBLISHED_THROUGH._replace(inner_rate=1e-4, firing_strength=0.01, firing_target=0.05),
         train_through_eprop,
-        HOURS,
+        3 * 10 * SHOTS + QUERIES,
+        30,
     ),
-    _row(
-        "published-truncated-eprop",
-        "the last 100 of 500 steps, e-prop inside, published settings",
+    _published(
+        "truncated-eprop",
+        "the last 100 of 500 steps, e-prop inside",
         PUBLISHED_THROUGH._replace(inner_steps=500, last=100, inner_rate=1e-4, firing_strength=0.01, firing_target=0.05),
         train_through_eprop,
-        HOURS,
+        (400 + 3 * 100) * SHOTS + QUERIES,
+        700,
     ),
 )

@@ -38,7 +38,7 @@ def comparison(rows: dict[str, str]) -> Table:
         try:
             result = receipts.read(name)["result"]
         except receipts.WaitingReceipt:
-            body.append((label, "waiting: " + find(name).cost, "", "", "", published))
+            body.append((label, f"waiting: {find(name).cost}", "", "", "", published))
             continue
         mean = plus_minus(result["mean"], result["over_seeds"])
         over_tasks, median = f"± {result['over_tasks']:.3f}", f"{result['median']:.3f}"
