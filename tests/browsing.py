@@ -11,6 +11,7 @@ import numpy as np
 
 from cmlcore import explore
 from cmlcore.explore import say
+from cmlcore.press import front
 from cmlcore.press.notebooks import notebooks
 
 
@@ -23,6 +24,11 @@ def stored() -> list:
                 if payload := output.get("data", {}).get(explore.MIME):
                     found.append(_stored(path.stem, payload))
     return found
+
+
+def of_the_first_page() -> list:
+    """The figures of the first page, which no notebook stores."""
+    return [_stored("intro", make().payload()) for make in front.FIGURES.values()]
 
 
 def _stored(chapter, payload):
@@ -40,6 +46,7 @@ def _stored(chapter, payload):
         say=figure["say"],
         whole=figure["whole"],
         kind=figure["source"]["kind"],
+        plays=any(knob.get("play") for knob in figure["knobs"]),
     )
 
 
@@ -74,7 +81,7 @@ def settle(page, one, timeout=30_000):
     shown = dict(pair.removeprefix(f"{one.name}.").split("=") for pair in element(page, one).get_attribute("data-shown").split("&"))
     return {
         # A reader's record may be none of the positions.
-        knob.name: shown[knob.name] if is_game(knob) else knob.positions[place]
+        knob.name: shown[knob.name] if is_record(knob) else knob.positions[place]
         for knob, place in zip(one.knobs, places)
     }
 
@@ -82,6 +89,11 @@ def settle(page, one, timeout=30_000):
 def is_game(knob):
     """Whether it is `Turns`."""
     return knob.start == ""
+
+
+def is_record(knob):
+    """Whether a reader can make settings that are none of the positions."""
+    return is_game(knob) or "~" in str(knob.start)
 
 
 def move(page, one, places):

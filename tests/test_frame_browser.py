@@ -1,11 +1,11 @@
 """The frame of every figure: it fits into the window with its controls and its sentence, on a desk and on a phone, and a chapter begins with one."""
 
 import pytest
-from browsing import element, is_game, move, settle, stored
+from browsing import element, is_game, move, of_the_first_page, settle, stored
 
 pytestmark = pytest.mark.browser
 
-BOOK = stored()
+BOOK = [*of_the_first_page(), *stored()]
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 CHAPTERS = list(dict.fromkeys(one.chapter for one in BOOK))
 every_chapter = pytest.mark.parametrize("chapter", CHAPTERS)

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
-from browsing import drawn, element, is_game, outputs, sentence, settle, stored, title, told
+from browsing import drawn, element, is_game, is_record, of_the_first_page, outputs, sentence, settle, stored, title, told
 from PIL import Image, ImageChops
 from playwright.sync_api import TimeoutError as TooLate
 
@@ -23,7 +23,7 @@ from cmlcore.press.notebooks import ROOT
 pytestmark = pytest.mark.browser
 
 TOC = book.pages(yaml.safe_load((ROOT / "_toc.yml").read_text()))
-BOOK = stored()
+BOOK = [*of_the_first_page(), *stored()]
 KINDS = ("program", "grid")  # computed in the page, looked up in the page
 every_page = pytest.mark.parametrize("name", TOC, ids=lambda name: name.rpartition("/")[2])
 every_explorable = pytest.mark.parametrize("one", BOOK, ids=title)
@@ -263,6 +263,14 @@ def press(page, one, knob):
     if is_game(knob):
         element(page, one).get_by_role("group", name=knob.label, exact=True).get_by_role("button").first.focus()
         page.keyboard.press("Enter")
+        return
+    if is_record(knob):
+        points = element(page, one).get_by_role("group", name=knob.label, exact=True)
+        if not points.get_by_role("slider").first.is_visible():
+            points.locator("summary").focus()
+            page.keyboard.press("Enter")
+        points.get_by_role("slider", name="its height").focus()
+        page.keyboard.press("End")
         return
     role = "combobox" if isinstance(knob.start, str) else "slider"
     element(page, one).get_by_role(role, name=knob.label, exact=True).focus()

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from browsing import drawn, element, outputs, sentence, settle
-from test_explore_browser import page, write  # noqa: F401  (a fixture)
+from test_explore_browser import held_by_mouse, page, write  # noqa: F401  (a fixture)
 
 from cmlcore.explore import Axis, Choice, Dots, Drawing, Explorable, Knob, Line, Marker, Panel, Touch, Turns, grid
 
@@ -123,6 +123,18 @@ def agrees(page, settings):
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-6)
     assert sentence(page, GAME) == GAME.describe(**settings)
+
+
+def drag(page, one, panel, start, end):
+    """A mouse in a panel, between places given as shares of the plot, from the left and from below; without a start, from the panel's ring."""
+    plot = element(page, one).locator(".cml-plot").nth(panel)
+    frame = plot.locator(".nsewdrag").bounding_box()
+    at = lambda x, y: (frame["x"] + x * frame["width"], frame["y"] + (1 - y) * frame["height"])
+    if start is None:
+        ring = plot.locator(".cml-grip").bounding_box()
+        held_by_mouse(page, (ring["x"] + ring["width"] / 2, ring["y"] + ring["height"] / 2), at(*end))
+    else:
+        held_by_mouse(page, at(*start), at(*end))
 
 
 def press(page, panel, x, y):

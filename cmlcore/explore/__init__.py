@@ -10,7 +10,7 @@ from cmlcore.explore.knobs import Choice, Knob
 from cmlcore.explore.loops import loops
 from cmlcore.explore.page import render_html, static_files
 from cmlcore.explore.source import grid, traced
-from cmlcore.explore.touch import Touch, Turns
+from cmlcore.explore.touch import Pen, Points, Touch, Turns
 
 __all__ = [
     "Arrow",
@@ -30,6 +30,8 @@ __all__ = [
     "loops",
     "Marker",
     "Panel",
+    "Pen",
+    "Points",
     "Polar",
     "Row",
     "Rule",

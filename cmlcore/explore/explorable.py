@@ -12,7 +12,7 @@ import numpy as np
 
 from cmlcore.explore import drawing, handle, page, say
 from cmlcore.explore.source import traced
-from cmlcore.explore.touch import Touch
+from cmlcore.explore.touch import Pen, Points, Touch
 from cmlcore.extras import need
 
 MIME = "application/vnd.cmlcore.explorable+json"
@@ -169,10 +169,15 @@ class Explorable:
         return checked
 
     def _check_touches(self):
-        for mark in (mark for panel in self.draw.panels for mark in panel.marks if isinstance(mark, Touch)):
+        for mark in (mark for panel in self.draw.panels for mark in panel.marks if isinstance(mark, (Pen, Touch))):
             knob = next((knob for knob in self.knobs if knob.name == mark.knob), None)
+            kind = type(mark).__name__
             if knob is None:
-                raise ValueError(f"{self.name}: a Touch sets the knob {mark.knob!r}; the knobs are {', '.join(k.name for k in self.knobs)}.")
+                raise ValueError(f"{self.name}: a {kind} sets the knob {mark.knob!r}; the knobs are {', '.join(k.name for k in self.knobs)}.")
+            if isinstance(mark, Pen) != isinstance(knob, Points):
+                raise ValueError(f"{self.name}: a Pen moves Points, and they need one; {knob.name} is a {type(knob).__name__}.")
+            if isinstance(mark, Pen):
+                continue
             ends = (knob.low, knob.high) if hasattr(knob, "low") else (0, len(knob.options) - 1)
             if outside := [value for value in mark.value if not ends[0] <= value <= ends[1]]:
                 raise ValueError(f"{self.name}: a Touch gives {knob.name} the value {outside[0]:g}, outside {ends[0]:g} to {ends[1]:g}.")

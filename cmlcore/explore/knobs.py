@@ -19,6 +19,7 @@ class Knob:
     log:    positions at equal ratios instead of equal distances.
     points: how many positions.
     whole:  integers; the function gets an int32.
+    play:   a button beside it runs through the positions: for steps of learning. The slider scrubs.
 
     `positions` are rounded so that what is shown is what is computed; the one nearest `start` is `start` itself.
     Raises ValueError for a start outside the ends, ends in the wrong order, and a log scale that touches 0.
@@ -33,6 +34,7 @@ class Knob:
     points: int = 25
     whole: bool = False
     unit: str = ""
+    play: bool = False
 
     def __post_init__(self):
         if not self.name.isidentifier():

@@ -7,7 +7,7 @@ extension of their own.
 import html
 
 from cmlcore.explore import page, picture
-from cmlcore.explore.touch import Turns
+from cmlcore.explore.touch import Points, Turns
 from cmlcore.extras import need
 
 ipywidgets = need("ipywidgets", "book")
@@ -44,7 +44,14 @@ def live(explorable):
 
 
 def _moves(knob, record):
-    """The buttons of `Turns`, which write into its record."""
+    """What stands beside a knob's own widget: the buttons of `Turns` and of `Points`, which write into the record, and the button that plays."""
+    if getattr(knob, "play", False):
+        last = len(knob.positions) - 1
+        play = ipywidgets.Play(min=0, max=last, value=knob.positions.index(knob.start), interval=max(100, 4000 // last), description=f"Play: {knob.label}")
+        ipywidgets.link((play, "value"), (record, "index"))
+        return [play]
+    if isinstance(knob, Points):
+        return [ipywidgets.HBox([_offer(text, records, record) for text, records in knob.offered.items()])] if knob.offers else []
     if not isinstance(knob, Turns):
         return []
     buttons = [ipywidgets.Button(description=text) for text in (*knob.options, "Take back")]
@@ -54,7 +61,16 @@ def _moves(knob, record):
     return [ipywidgets.HBox(buttons, layout={"flex_flow": "row wrap"})]
 
 
+def _offer(text, records, record):
+    """A button that takes the first of these settings, then the next."""
+    button = ipywidgets.Button(description=text, layout={"width": "auto"})
+    button.on_click(lambda _: setattr(record, "value", records[(records.index(record.value) + 1) % len(records) if record.value in records else 0]))
+    return button
+
+
 def _slider(knob):
+    if isinstance(knob, Points):
+        return ipywidgets.Textarea(value=knob.start, description=knob.label, style={"description_width": "12em"}, layout={"width": "auto", "max_width": "40em"})
     if isinstance(knob, Turns):
         return ipywidgets.Text(value=knob.start, description=knob.label, style={"description_width": "12em"})
     options = list(zip(knob.options, knob.positions))

@@ -63,20 +63,51 @@
     return;
   }
 
-  // --- Knobs: a Choice has texts as values, Turns have records, of which those that a reader makes are added as they come -------------
+  // --- Knobs: a Choice has texts as values, Turns and Points have records, of which those that a reader makes are added as they come --
 
-  const isChoice = (knob) => typeof knob.values[0] === "string" && !knob.moves;
+  const isChoice = (knob) => typeof knob.values[0] === "string" && !knob.moves && !knob.offers;
 
-  /** The place of a record among the values of Turns, or -1 for what is none. */
+  /** The place of a record among the values of Turns or Points, or -1 for what is none. */
   function placeOf(knob, record) {
-    const known = (sign) => sign >= "0" && parseInt(sign, 36) < knob.moves.length;
-    if (record.length > knob.count || ![...record].every(known)) return -1;
+    if (knob.offers) {
+      try {
+        record = recordOf(knob, pairsOf(knob, record));
+      } catch {
+        return -1;
+      }
+    } else {
+      const known = (sign) => sign >= "0" && parseInt(sign, 36) < knob.moves.length;
+      if (record.length > knob.count || ![...record].every(known)) return -1;
+    }
     const place = knob.values.indexOf(record);
     return place < 0 ? knob.values.push(record) - 1 : place;
   }
 
   /** What the program gets for a record: its moves, then -1. */
   const moves = (knob, place) => Array.from({ length: knob.count }, (_, t) => (t < knob.values[place].length ? parseInt(knob.values[place][t], 36) : -1));
+
+  /** The pairs of Points that a text holds: a setting, or pasted lines. Throws an Error that says which line is wrong: the twin of touch.py. */
+  function pairsOf(knob, text) {
+    const rows = text.split(/[~;\n]/).filter((row) => row.trim()), first = knob.values[knob.start].split("~").map((row) => row.split("_").map(Number));
+    const pairs = rows.map((row, k) => {
+      const parts = row.trim().split(/[_,\s]+/), pair = parts.map((part) => Math.round(100 * Number(part)) / 100 + 0);
+      if (pair.length !== 2 || parts.includes("") || !pair.every(Number.isFinite)) throw new Error(`line ${k + 1}, “${row.trim()}”: write two numbers, x, y.`);
+      ["x", "y"].forEach((name, axis) => {
+        const [low, high] = knob[name];
+        if (pair[axis] < low || pair[axis] > high) throw new Error(`line ${k + 1}: ${name} = ${pair[axis]} is outside ${low} to ${high}.`);
+      });
+      return pair;
+    });
+    if (pairs.length !== first.length) throw new Error(`${pairs.length} points; ${first.length} are needed, one on a line.`);
+    if (knob.level && pairs.some(([x], k) => x !== first[k][0])) throw new Error("every x stays as it is; the heights alone change.");
+    return pairs;
+  }
+
+  /** Pairs as the text of a setting, kept inside of what the knob allows. */
+  function recordOf(knob, pairs) {
+    const tidy = (value, [low, high]) => Math.round(100 * Math.min(Math.max(value, low), high)) / 100 + 0;
+    return pairs.map(([x, y]) => `${tidy(x, knob.x)}_${tidy(y, knob.y)}`).join("~");
+  }
 
   // --- Sources: settings in, outputs {name: {shape, data}} out --------------------------------------------------------
 
@@ -98,8 +129,8 @@
 
   /** The traced program runs in a Worker, so that no slider stutters. While it works only the newest question waits. */
   function programSource({ program }, knobs, failed) {
-    const inputs = (indices) =>
-      Object.fromEntries(knobs.map((knob, k) => [knob.name, knob.moves ? moves(knob, indices[k]) : isChoice(knob) ? indices[k] : knob.values[indices[k]]]));
+    const given = (knob, place) => (knob.moves ? moves(knob, place) : knob.offers ? pairsOf(knob, knob.values[place]) : isChoice(knob) ? place : knob.values[place]);
+    const inputs = (indices) => Object.fromEntries(knobs.map((knob, k) => [knob.name, given(knob, indices[k])]));
     const ask = workerFor(program) || hereFor(program);
     let busy = false, waiting = null;
     return function question(indices, done) {
@@ -281,7 +312,7 @@
     }
     const seen = { ...scope, small, upright: panel.y };
     const inside = [width - margin.l - margin.r, height - margin.t - margin.b];
-    const traces = [...panel.marks.filter((mark) => mark.kind !== "touch").map((mark) => MARKS[mark.kind](mark, seen, mark.color === "ink" ? ink : mark.color)), ...named(panel, scope, ink, inside, direct)];
+    const traces = [...panel.marks.filter((mark) => MARKS[mark.kind]).map((mark) => MARKS[mark.kind](mark, seen, mark.color === "ink" ? ink : mark.color)), ...named(panel, scope, ink, inside, direct)];
     return [traces, layout];
   }
 
@@ -316,7 +347,8 @@
     const written = { say: part("say").textContent, tables: part("tables").innerHTML, link: part("link").textContent };
     const states = [], direct = plots.map(() => ({})); // direct: what is written beside its mark, by panel; decided anew for a new width
     const handles = drawing.panels.map((panel, p) =>
-      window.CMLHandle && window.CMLHandle.attach(panel, plots[p], (reference) => [shown.scope[reference]].flat()[0], put));
+      window.CMLHandle && window.CMLHandle.attach(panel, plots[p], hands()));
+    const follows = knobs.map((knob, k) => knob.offers && pointed(k));
     let ask = null, shown = null, newest = null, touched = false, spoken = null, roomForWords = 0, seen = {};
 
     const indexOf = (control) => (control.tagName === "SELECT" ? control.selectedIndex : Number(control.value));
@@ -327,13 +359,28 @@
       else controls[k].value = index;
     }
 
-    /** Values that a handle wants; the positions nearest them are set. */
+    /** Values that a hand wants; the positions nearest them are set. */
     function put(wanted) {
+      const before = settings().join();
       knobs.forEach((knob, k) => {
         const value = wanted[knob.name];
-        if (value !== undefined) set(k, value.part === undefined ? nearest(knob.values, value) : Math.round(value.part * (knob.values.length - 1)));
+        if (value === undefined) return;
+        if (knob.offers) set(k, placeOf(knob, recordOf(knob, value)));
+        else if (isChoice(knob)) set(k, value);
+        else set(k, value.part === undefined ? nearest(knob.values, value) : Math.round(value.part * (knob.values.length - 1)));
       });
-      moved();
+      if (settings().join() !== before) moved();
+    }
+
+    /** What handle.js asks of this figure. */
+    function hands() {
+      const place = (name) => knobs.findIndex((knob) => knob.name === name);
+      const at = (name) => {
+        const knob = knobs[place(name)], index = indexOf(controls[place(name)]);
+        return knob.offers ? pairsOf(knob, knob.values[index]) : isChoice(knob) ? index : knob.values[index];
+      };
+      const data = (references) => shown && along(references, shown.scope);
+      return { data, at, put, turn: (name, move) => turn(place(name), move), plays: (name) => Boolean(knobs[place(name)].moves), levels: (name) => knobs[place(name)].level };
     }
 
     function scopeOf(indices, outputs) {
@@ -352,6 +399,7 @@
       const indices = settings();
       knobs.forEach((knob, k) => {
         if (isChoice(knob)) return;
+        if (knob.offers) return follows[k]();
         if (knob.moves) return counted(k, knob.values[indices[k]].length);
         const text = knob.options[indices[k]];
         controls[k].parentElement.querySelector(".cml-value b").textContent = text;
@@ -377,27 +425,74 @@
       moved();
     }
 
-    /** A panel with `touch` marks: what is pressed sets the knob to the value of the nearest place. */
-    function touchable(plot, panel) {
-      const marks = panel.marks.filter((mark) => mark.kind === "touch");
-      if (!marks.length) return;
-      const over = plot.parentElement.appendChild(Object.assign(document.createElement("div"), { className: "cml-touch" }));
-      over.addEventListener("click", ({ clientX, clientY }) => {
-        const frame = plot.querySelector(".nsewdrag")?.getBoundingClientRect();
-        if (!frame || !shown) return;
-        const scale = (value, { range, log }) => (log ? Math.log10(value / range[0]) / Math.log10(range[1] / range[0]) : (value - range[0]) / (range[1] - range[0]));
-        const places = marks.flatMap((mark) => {
-          const [x, y] = [mark.x, mark.y].map((refs) => along(refs, shown.scope));
-          return mark.value.map((value, i) => {
-            const left = frame.left + frame.width * scale(x[i], panel.x), top = frame.bottom - frame.height * scale(y[i], panel.y);
-            return { knob: mark.knob, value, far: Math.hypot(left - clientX, top - clientY) };
-          });
-        });
-        const { knob, value } = places.reduce((best, place) => (place.far < best.far ? place : best));
-        const k = knobs.findIndex((one) => one.name === knob);
-        if (knobs[k].moves) return turn(k, value);
-        set(k, isChoice(knobs[k]) ? value : nearest(knobs[k].values, value));
+    /** The sliders of Points, one point after the other, its buttons, and its field for points that somebody pastes. */
+    function pointed(k) {
+      const knob = knobs[k], box = controls[k].parentElement, slider = (name) => box.querySelector(`[data-part="${name}"]`);
+      const pairs = () => pairsOf(knob, knob.values[indexOf(controls[k])]), axes = ["x", "y"];
+      const text = box.querySelector("textarea"), wrong = box.querySelector(".cml-wrong");
+      const chosen = () => Number(slider("which").value) - 1;
+      box.querySelectorAll("[data-part]").forEach((control) => control.addEventListener("input", () => {
+        const points = pairs();
+        axes.forEach((name, axis) => control === slider(name) && (points[chosen()][axis] = Number(control.value)));
+        put({ [knob.name]: points });
+        sync();
+      }));
+      box.querySelectorAll("[data-offer]").forEach((button) => button.addEventListener("click", () => {
+        const offered = knob.offers[button.dataset.offer];
+        set(k, offered[(offered.indexOf(indexOf(controls[k])) + 1) % offered.length]);
+        knobs.forEach((other, j) => knob.fresh.includes(other.name) && set(j, other.start));
         moved();
+      }));
+      box.querySelector(".cml-take")?.addEventListener("click", () => {
+        try {
+          put({ [knob.name]: pairsOf(knob, text.value) });
+          wrong.textContent = "";
+        } catch (problem) {
+          wrong.textContent = problem.message;
+        }
+      });
+
+      function sync() {
+        const points = pairs();
+        box.querySelectorAll("[data-part]").forEach((control) => {
+          const axis = axes.indexOf(control.dataset.part);
+          if (axis >= 0) control.value = points[chosen()][axis];
+          const { min, max, value } = control;
+          control.style.setProperty("--cml-at", `${(100 * (value - min)) / (max - min)}%`);
+          const words = axis < 0 ? `${value} of ${points.length}` : show(points[chosen()][axis], "g", 4);
+          control.parentElement.querySelector("b").textContent = words;
+          control.setAttribute("aria-valuetext", words);
+        });
+        if (text && text !== document.activeElement) text.value = points.map((pair) => pair.join(", ")).join("\n");
+      }
+      return sync;
+    }
+
+    /** A button that runs a slider through its positions, in about four seconds; the next one comes when the last one is shown. */
+    function playable(k) {
+      const control = controls[k], button = control.parentElement.querySelector(".cml-play"), last = knobs[k].values.length - 1;
+      if (!button) return;
+      const name = button.getAttribute("aria-label").replace("Play", "");
+      let timer = null, due = 0;
+      const running = (on) => {
+        clearInterval(timer);
+        timer = on ? setInterval(tick, Math.max(40, 4000 / last)) : null;
+        button.textContent = on ? "❚❚" : "▶";
+        button.setAttribute("aria-label", (on ? "Pause" : "Play") + name);
+      };
+      function tick() {
+        if (indexOf(control) !== due) return running(false); // a hand took the slider, or it was reset
+        if (element.dataset.shown !== address(settings())) return;
+        if (due === last) return running(false);
+        set(k, (due += 1));
+        moved();
+      }
+      button.addEventListener("click", () => {
+        if (timer) return running(false);
+        due = indexOf(control) === last ? 0 : indexOf(control);
+        set(k, due);
+        moved();
+        running(true);
       });
     }
 
@@ -495,7 +590,7 @@
         const [data, layout] = figure(drawing.panels[p], shown.scope, ink, width, height, direct[p]);
         keyed(p);
         const state = `${ink} ${width} ${height} ${JSON.stringify(data)}`;
-        if (state === states[p]) return; // this panel does not follow the knob that moved
+        if (state === states[p]) return handles[p]?.(); // this panel does not follow the knob that moved; its rings may
         states[p] = state;
         Object.assign(layout, { width, height });
         plot.parentElement.classList.toggle("cml-small", isSmall(drawing.panels[p], width, height));
@@ -543,7 +638,7 @@
       knobs.forEach((knob, k) => {
         const text = wanted.get(`${name}.${knob.name}`) ?? wanted.get(knob.name);
         if (text === null || text === undefined) return;
-        const index = knob.moves ? placeOf(knob, text) : isChoice(knob) ? knob.values.indexOf(text) : nearest(knob.values, Number(text));
+        const index = knob.moves || knob.offers ? placeOf(knob, text) : isChoice(knob) ? knob.values.indexOf(text) : nearest(knob.values, Number(text));
         if (index < 0) return;
         set(k, index);
         mine = true;
@@ -577,10 +672,10 @@
 
     controls.forEach((control, k) => {
       control.addEventListener("input", moved);
+      playable(k);
       if (knobs[k].moves)
         control.parentElement.querySelectorAll("button").forEach((button) => button.addEventListener("click", () => turn(k, button.dataset.move)));
     });
-    plots.forEach((plot, p) => touchable(plot, drawing.panels[p]));
     part("reset").addEventListener("click", reset);
     part("link").addEventListener("click", copyLink);
     part("knobs").hidden = part("tools").hidden = false;

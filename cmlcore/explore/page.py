@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cmlcore.explore import picture
 from cmlcore.explore.program import RUNTIME
-from cmlcore.explore.touch import Turns
+from cmlcore.explore.touch import Points, Turns
 
 HERE = Path(__file__).parent
 _FEW = 11  # rows of a table of 1-d outputs
@@ -46,7 +46,11 @@ def _knob(knob):
     positions = knob.positions
     if isinstance(knob, Turns):
         return {"name": knob.name, "label": knob.label, "unit": "", "start": 0, "values": list(positions), "moves": list(knob.options), "count": knob.count}
-    return {
+    if isinstance(knob, Points):
+        offers = {text: [positions.index(record) for record in records] for text, records in knob.offered.items()}
+        told = {"start": positions.index(knob.start), "values": list(positions), "x": knob.x, "y": knob.y, "level": knob.level}
+        return {"name": knob.name, "label": knob.label, "unit": "", **told, "offers": offers, "fresh": knob.fresh}
+    told = {
         "name": knob.name,
         "label": knob.label,
         "unit": knob.unit,
@@ -54,6 +58,7 @@ def _knob(knob):
         "values": list(positions),
         "options": list(knob.options),
     }
+    return told | {"play": True} if getattr(knob, "play", False) else told
 
 
 def render_html(payload: dict) -> str:
@@ -104,14 +109,17 @@ def _control(name, knob):
     ident, label = f"{name}--{knob['name']}", html.escape(knob["label"])
     if "moves" in knob:
         return _turns(ident, label, knob)
+    if "offers" in knob:
+        return _points(ident, label, knob)
     unit = html.escape(knob["unit"])
     shown = html.escape(knob["options"][knob["start"]])
     if isinstance(knob["values"][0], str):
         options = "".join(f"<option{' selected' if k == knob['start'] else ''}>{html.escape(text)}</option>" for k, text in enumerate(knob["options"]))
         return f'<div class="cml-knob"><label for="{ident}">{label}</label><select id="{ident}" data-knob="{knob["name"]}">{options}</select></div>'
+    play = f'<button type="button" class="cml-play" aria-label="Play: {label}">▶</button>' if knob.get("play") else ""
     return (
-        f'<div class="cml-knob"><label for="{ident}">{label}</label>'
-        f'<span class="cml-value" aria-hidden="true"><b>{shown}</b>{f" {unit}" if unit else ""}</span>'
+        f'<div class="cml-knob{" cml-plays" if play else ""}"><label for="{ident}">{label}</label>'
+        f'<span class="cml-value" aria-hidden="true"><b>{shown}</b>{f" {unit}" if unit else ""}</span>{play}'
         f'<input type="range" id="{ident}" data-knob="{knob["name"]}" min="0" max="{len(knob["values"]) - 1}" step="1" '
         f'value="{knob["start"]}" aria-valuetext="{shown}{f" {unit}" if unit else ""}" autocomplete="off"></div>'
     )
@@ -124,6 +132,30 @@ def _turns(ident, label, knob):
         f'<span class="cml-value"><b>0</b> of {knob["count"]}</span>'
         f'<div class="cml-moves">{moves}<button type="button" class="cml-back">Take back</button></div>'
         f'<input type="hidden" data-knob="{knob["name"]}" value="0" autocomplete="off"></div>'
+    )
+
+
+def _points(ident, label, knob):
+    """Buttons for what is offered; folded, a slider for which point, one for each of its numbers, and a field to paste points into."""
+    count = len(knob["values"][knob["start"]].split("~"))
+    offers = "".join(f'<button type="button" data-offer="{html.escape(text)}">{html.escape(text)}</button>' for text in knob["offers"])
+    parts = [("which", "point", 1, count, 1)]
+    parts += [] if knob["level"] else [("x", "its x", *knob["x"], 0.1)]
+    parts += [("y", "its height", *knob["y"], 0.1)]
+    sliders = "".join(
+        f'<div class="cml-knob"><label for="{ident}-{part}">{words}</label><span class="cml-value" aria-hidden="true"><b></b></span>'
+        f'<input type="range" id="{ident}-{part}" data-part="{part}" value="1" min="{low:g}" max="{high:g}" step="{step:g}" autocomplete="off"></div>'
+        for part, words, low, high, step in parts
+    )
+    paste = (
+        f'<label for="{ident}-text">{count} of your own: x, y on a line</label><textarea id="{ident}-text" rows="4" spellcheck="false"></textarea>'
+        '<button type="button" class="cml-take">Take them</button><p class="cml-wrong" role="alert"></p>'
+    )
+    return (
+        f'<div class="cml-knob cml-turns cml-points" role="group" aria-labelledby="{ident}"><span id="{ident}">{label}</span>'
+        f'<div class="cml-moves">{offers}</div><details><summary>{"By keyboard" if knob["level"] else "By keyboard, or from a file of your own"}</summary>'
+        f'<div class="cml-apart">{sliders}</div>{"" if knob["level"] else paste}</details>'
+        f'<input type="hidden" data-knob="{knob["name"]}" value="{knob["start"]}" autocomplete="off"></div>'
     )
 
 

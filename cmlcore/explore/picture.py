@@ -196,4 +196,8 @@ def _n(value):
     return f"{float(value):.1f}".removesuffix(".0").replace("-0", "0") if abs(value) < 0.05 else f"{float(value):.1f}".removesuffix(".0")
 
 
-_RENDER = {"path": _path, "points": _dots, "area": _area, "bars": _bars, "text": _text, "image": _image, "touch": lambda mark, scope, frame: ""}
+def _nothing(mark, scope, f):
+    return ""
+
+
+_RENDER = {"path": _path, "points": _dots, "area": _area, "bars": _bars, "text": _text, "image": _image, "touch": _nothing, "pen": _nothing}

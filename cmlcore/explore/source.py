@@ -11,7 +11,7 @@ import numpy as np
 from cmlcore.explore.drawing import pack
 from cmlcore.explore.program import Unsupported, export
 from cmlcore.explore.say import round_to
-from cmlcore.explore.touch import Turns
+from cmlcore.explore.touch import Points, Turns
 
 DIGITS = 5  # of a recorded number
 
@@ -25,8 +25,8 @@ def grid(limit_kb: float = 100):
 
     def record(explorable):
         knobs = explorable.knobs
-        if games := [knob.name for knob in knobs if isinstance(knob, Turns)]:
-            raise ValueError(f"{explorable.name}: {games[0]} has more records than can be stored; use source=traced().")
+        if records := [knob.name for knob in knobs if isinstance(knob, (Points, Turns))]:
+            raise ValueError(f"{explorable.name}: {records[0]} has more records than can be stored; use source=traced().")
         settings = itertools.product(*(knob.positions for knob in knobs))
         outputs = [explorable.at(**dict(zip((k.name for k in knobs), setting))) for setting in settings]
         counts = [len(knob.positions) for knob in knobs]

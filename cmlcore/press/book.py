@@ -7,18 +7,21 @@ import re
 import shutil
 import subprocess
 import sys
+from html import escape
 from importlib import metadata, resources
 from pathlib import Path
 
 import yaml
 from docutils import nodes
+from docutils.parsers.rst import Directive
 
 from cmlcore import explore
-from cmlcore.press import full_runs, reference
+from cmlcore.press import front, full_runs, reference
 from cmlcore.press.notebooks import ROOT
 
 # Tokens of code that have the color of plain text: names, punctuation, spaces. An element for each is a quarter of a page.
 COLORLESS = re.compile(r'<span class="(?:n|p|w)">([^<]*)</span>')
+PREVIEW = "preview.png"
 MATHJAX = "tex-svg.js"  # one file, with its fonts inside: font files of their own are blocked where a page is a local file
 
 
@@ -49,7 +52,15 @@ def build(folder: Path) -> Path:
     toc = pages(yaml.safe_load((ROOT / "_toc.yml").read_text()))
     if missing := [page for page in toc if not (html / f"{page}.html").is_file()]:
         raise RuntimeError(f"The build left out pages that _toc.yml names: {', '.join(missing)}")
-    return html / "index.html"
+    first = html / "index.html"  # it leads on to the first page; who shows a preview of a link reads only this
+    told = "".join(re.findall(r'<meta (?:name|property)="(?:description|og:|twitter:)[^>]*>\n?', (html / f"{toc[0]}.html").read_text(encoding="utf-8")))
+    first.write_text(f"<meta charset='utf-8'><title>{settings()['title']}</title>\n{told}{first.read_text(encoding='utf-8')}", encoding="utf-8")
+    return first
+
+
+def settings() -> dict:
+    """The book's settings."""
+    return yaml.safe_load((ROOT / "_config.yml").read_text())
 
 
 def main() -> int:
@@ -78,6 +89,52 @@ class ExplorableRenderer:
         if inline or data.mime_type != "application/vnd.cmlcore.explorable+json":
             return None
         return [nodes.raw("", explore.render_html(data.content), format="html", classes=["explorable"])]
+
+
+class FrontFigure(Directive):
+    """A figure of the first page, which is no notebook: `:::{front} name`."""
+
+    required_arguments = 1
+
+    def run(self):
+        made = front.FIGURES[self.arguments[0]]()
+        still = front.ending() if made is front.draw_the_rest() else ""
+        return [nodes.raw("", explore.render_html(made.payload()) + still, format="html", classes=["explorable"])]
+
+
+def describe(app, pagename, templatename, context, doctree) -> None:
+    """What a shared link shows of a page: its title, its question, the book's picture."""
+    if doctree is None:
+        return
+    base = address(app.config.html_theme_options["repository_url"])
+    whole = pagename == app.config.master_doc
+    title = app.config.html_title if whole else re.sub("<[^>]*>", "", context["title"])
+    told = {"og:type": "book" if whole else "article", "og:site_name": app.config.html_title}
+    told |= {"og:title": title, "og:description": description(doctree), "og:image": f"{base}_static/{PREVIEW}", "og:url": f"{base}{pagename}.html"}
+    told |= {"og:image:width": "1200", "og:image:height": "630", "og:image:alt": "Ten dots of a sine wave, and what two networks draw through them"}
+    metas = [f'<meta name="description" content="{escape(told["og:description"])}" />', '<meta name="twitter:card" content="summary_large_image" />']
+    metas += [f'<meta property="{name}" content="{escape(text)}" />' for name, text in told.items()]
+    context["metatags"] = context.get("metatags", "") + "".join(f"{meta}\n" for meta in metas)
+
+
+def address(repository: str) -> str:
+    """Where GitHub publishes the site of a repository."""
+    owner, name = repository.rstrip("/").rpartition("/")[0].rpartition("/")[2], repository.rstrip("/").rpartition("/")[2]
+    return f"https://{owner}.github.io/{name}/"
+
+
+def description(doctree) -> str:
+    """A page's first paragraph that is a text: a chapter's question, not the small print above it. At most 200 characters, cut between words."""
+    texts = [node for node in doctree.findall(nodes.paragraph) if not (len(node.children) == 1 and isinstance(node[0], nodes.emphasis))]
+    text = next((text for text in (" ".join(plain_text(node).split()) for node in texts) if len(text) > 30), "")
+    return text if len(text) <= 200 else text[:200].rpartition(" ")[0] + " …"
+
+
+def plain_text(node) -> str:
+    """Its words; of a formula the letters, without TeX's signs."""
+    if isinstance(node, nodes.math):
+        return re.sub(r"\\([A-Za-z]+)|[\\{}^]", lambda found: found.group(1) or "", node.astext())
+    return node.astext() if isinstance(node, nodes.Text) else "".join(plain_text(child) for child in node.children)
 
 
 def add_explore_files(app, pagename, templatename, context, doctree) -> None:
@@ -112,6 +169,7 @@ def copy_files(app) -> None:
     shutil.copyfile(resources.files("plotly") / "package_data" / "plotly.min.js", static / "plotly.min.js")
     for file in explore.static_files():
         shutil.copyfile(file, static / file.name)
+    front.preview(static / PREVIEW)
 
 
 def without_thebe(app) -> None:
@@ -131,8 +189,10 @@ def setup(app) -> dict:
     without_thebe(app)
     app.connect("config-inited", name_beside_logo)
     app.config.mathjax_path = MATHJAX
+    app.add_directive("front", FrontFigure)
     app.connect("source-read", reference.fill)
     app.connect("source-read", full_runs.fill)
+    app.connect("html-page-context", describe)
     app.connect("html-page-context", add_explore_files)
     app.connect("html-page-context", lighten_code)
     app.connect("builder-inited", copy_files)

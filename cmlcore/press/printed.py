@@ -23,7 +23,7 @@ from cmlcore.press.notebooks import ROOT
 FONTS = "font:8pt system-ui,sans-serif;color:#444;width:100%;padding:0 18mm;display:flex;justify-content:space-between"
 FOOTER = f'<div style="{FONTS}"><span>The Contrastive Rule</span><span class="pageNumber"></span></div>'
 # What a page has for a screen only, and code that draws: it is in the notebooks.
-SCREEN = ".headerlink, .cml-tools, .cml-status, .cml-moving, .cml-axis-x, .cml-axis-y, .sd-summary-state-marker, details.above-input, .cml-bet, script:not(.cml-figure), button, .toctree-wrapper, .prev-next-footer"
+SCREEN = ".headerlink, .cml-tools, .cml-status, .cml-moving, .cml-axis-x, .cml-axis-y, .sd-summary-state-marker, details.above-input, .cml-bet, noscript, script:not(.cml-figure), button, .toctree-wrapper, .prev-next-footer"
 
 
 def gathered(site: Path) -> BeautifulSoup:
@@ -62,7 +62,9 @@ def gathered(site: Path) -> BeautifulSoup:
 
 def _setting(knob: dict) -> str:
     """A knob's name and where it stands; of a game, that it has not begun."""
-    return f"{knob['label']}: no move yet" if "moves" in knob else f"{knob['label']} = {knob['options'][knob['start']]} {knob['unit']}".strip()
+    if "options" not in knob:
+        return f"{knob['label']}: {'no move yet' if 'moves' in knob else 'as drawn'}"
+    return f"{knob['label']} = {knob['options'][knob['start']]} {knob['unit']}".strip()
 
 
 def still(page, whole) -> None:
