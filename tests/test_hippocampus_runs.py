@@ -7,8 +7,7 @@ import pytest
 
 from cmlcore.models.hippocampus import Lesions
 from cmlcore.runs import hippocampus as runs
-from cmlcore.runs import receipts
-from cmlcore.runs.catalog import CATALOG, find
+from cmlcore.runs.catalog import CATALOG
 
 ROWS = [e for e in CATALOG if e.name.startswith("hippo-")]
 LIFE = runs.Worlds(0, 3, 0.01, 3, 0.1, 0.1, 8, 4, 0.01, 1.0)
@@ -43,15 +42,3 @@ def test_seeds_that_live_side_by_side_live_as_they_do_alone(monkeypatch):
     training = runs.train_two_scales(LIFE)
     both, alone = (training.advance(training.start(jnp.array(seeds)))[0][0] for seeds in ([3, 7], [7]))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a[1], b[0], rtol=1e-4, atol=1e-5), both, alone)
-
-
-@pytest.mark.parametrize("name", ["hippo-none", "hippo-two-blocked"])
-def test_the_code_still_does_what_the_receipt_says(name):
-    """The first chunk again: a change of the code that alters results must raise the experiment's revision."""
-    experiment = find(name)
-    training = experiment.build(experiment.settings)
-    _, info = training.advance(training.start(jnp.asarray(experiment.seeds)))
-    recorded = receipts.read(name)["curve"]
-    for what in recorded:
-        first = [curve[0] for curve in recorded[what]]
-        np.testing.assert_allclose(info[what], first, rtol=0.05, err_msg=what)

@@ -504,15 +504,45 @@ def test_a_committed_receipt_is_whole_and_of_the_experiment_as_it_stands(name):
     assert len(receipt["seconds"]) == len(experiment.seeds) and receipt["device"] and receipt["versions"]["jax"]
 
 
-@pytest.mark.parametrize("name", ["sine-cml-full", "sine-cml-minibatch-momentum", "sine-one-sided-gentle", "sine-maml"])
+# A run of each kind whose first chunk is short. Characters and spikes are missing: theirs takes longer, and magnifies how tests let XLA round.
+REPLAYED = (
+    "digits-eqprop",
+    "sine-cml-full",
+    "sine-cml-minibatch-momentum",
+    "sine-one-sided-gentle",
+    "sine-maml",
+    "modulation-sine-maml",
+    "hyper-demo-identity",
+    "rewards-omega",  # learns its prior
+    "rewards-scratch",  # plays
+    "hippo-none",
+    "hippo-two-blocked",
+)
+
+
+@pytest.mark.parametrize("name", REPLAYED)
 def test_the_code_still_does_what_the_receipt_says(name):
-    """The first chunk of seed 0 again: a change of the code that alters results must raise the experiment's revision."""
+    """The first chunk of seed 0, or of all that run together, again: a change of the code that alters results must raise the experiment's revision."""
     experiment = find(name)
-    training = experiment.build(experiment.settings)
-    _, info = training.advance(training.start(0))
+    try:
+        training = experiment.build(experiment.settings)
+    except (FileNotFoundError, ConnectionError) as missing:
+        pytest.skip(str(missing))
+    _, info = training.advance(training.start(jnp.asarray(experiment.seeds) if experiment.together else 0))
     recorded = receipts.read(name)["curve"]
-    for what in ("outer_loss", "validation"):
-        assert float(info[what]) == pytest.approx(recorded[what][0][0], rel=0.05)
+    assert info.keys() <= recorded.keys()
+    for what in info.keys() - {"grad_norm"}:  # a norm of what nearly cancels
+        first = [curve[0] for curve in recorded[what]]
+        np.testing.assert_allclose(info[what], first if experiment.together else first[0], rtol=0.01 if name.startswith("digits") else 0.05, err_msg=what)
+
+
+def test_the_nearest_drawing_is_right_as_often_as_its_receipt_says():
+    experiment = find("omniglot-small-pixels")
+    try:
+        training = experiment.build(experiment.settings)
+    except (FileNotFoundError, ConnectionError) as missing:
+        pytest.skip(str(missing))
+    assert float(jnp.mean(training.test(0, ())["accuracy"])) == pytest.approx(receipts.read(experiment.name)["result"]["mean"], rel=1e-4)
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in receipts.FOLDER.glob("*.json")))
