@@ -236,11 +236,11 @@ def test_play_runs_and_can_be_stopped_and_scrubbed(page, address):  # noqa: F811
     assert settle(page, HANDS) == {"curve": HANDS.knobs[0].start, "dots": "1_2~2_0~3_2", "step": 0}
 
 
-# From the input event of the first slider to the figure that shows it, the best of five, and the program's part: printed, never judged.
+# From the input event of the first slider to the figure that shows it, the best of six, and the program's part: printed, never judged.
 MOVED = """async (name) => {
   const box = document.getElementById('explorable-' + name), slider = box.querySelector('input[type=range][data-knob]'), found = [];
   const last = Number(slider.max);
-  for (let k = 0; k < 5; k++) {
+  for (let k = 0; k < 6; k++) { // ends at the last position
     const start = performance.now();
     slider.value = Number(slider.value) === last ? last - 1 : last;
     slider.dispatchEvent(new Event('input', { bubbles: true }));
