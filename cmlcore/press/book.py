@@ -104,9 +104,10 @@ class FrontFigure(Directive):
 
 def describe(app, pagename, templatename, context, doctree) -> None:
     """What a shared link shows of a page: its title, its question, the book's picture."""
-    if doctree is None:
+    repository = app.config.html_theme_options.get("repository_url")
+    if doctree is None or repository is None:  # slides and printed pages have no address
         return
-    base = address(app.config.html_theme_options["repository_url"])
+    base = address(repository)
     whole = pagename == app.config.master_doc
     title = app.config.html_title if whole else re.sub("<[^>]*>", "", context["title"])
     told = {"og:type": "book" if whole else "article", "og:site_name": app.config.html_title}

@@ -71,7 +71,11 @@ def deck(nb, chapter: str) -> list[Slide]:
         if cell.cell_type == "code":
             kind = kind_of(cell, section)
             if kind == "words":
-                waiting.append(printed(cell))
+                head, text = parted(printed(cell))
+                if head:  # a section whose first words are computed
+                    close()
+                    section, opened = head, True
+                waiting.append(text)
             elif kind:
                 caption = next((o.data[MIME]["title"] for o in cell.outputs if MIME in o.get("data", {})), "")
                 add(kind, [cell], title=None if opened else caption or None, caption=caption)
@@ -138,6 +142,12 @@ def close_question(slides: list[Slide], waiting: list[str]) -> None:
 def printed(cell) -> str:
     """What the cell's output says in Markdown or in plain print."""
     return "\n\n".join("".join(o.get("data", {}).get("text/markdown", o.get("text", ""))) for o in cell.outputs)
+
+
+def parted(text: str) -> tuple[str, str]:
+    """The heading that a text begins with, empty if it has none, and the rest."""
+    found = re.match(r"## (.+)\n+", text)
+    return (found[1].strip(), text[found.end() :]) if found else ("", text)
 
 
 def kind_of(cell, section: str) -> str:
