@@ -279,7 +279,8 @@ def _doubts(info: dict[str, Phase], nonzero, size, coarse, lost) -> Iterator[str
     for name, ended in info.items():
         if name == "control" or name.startswith("nudged") and name != "nudged_tangent":
             began = info["nudged" if name == "control" else name].start_norm
-            share = np.where(info["free"].result == Result.SETTLED, ended.grad_norm / np.where(began > 0, began, np.inf), 0)
+            settled = np.expand_dims(info["free"].result == Result.SETTLED, tuple(range(np.ndim(info["free"].result), np.ndim(ended.grad_norm))))
+            share = np.where(settled, ended.grad_norm / np.where(began > 0, began, np.inf), 0)
             if np.any(share > 0.1):
                 yield (
                     f"learning had come to rest, and the {name.replace('_', ' ')} phase has not: {np.max(share):.0%} of the nudge are left, and as much may the "

@@ -336,7 +336,7 @@
   // --- One explorable -------------------------------------------------------------------------------------------------
 
   const all = [];
-  const LEAST = 96; // of a plot's height in pixels: below that nothing is read off
+  const LEAST = 92; // of a plot's height in pixels: below that nothing is read off
 
   function explorable(element) {
     const part = (name) => element.querySelector(`.cml-${name}`);
