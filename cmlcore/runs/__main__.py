@@ -1,6 +1,7 @@
 """`python -m cmlcore.runs`: list the book's full experiments, run them, write their receipts."""
 
 import argparse
+import gc
 import math
 import os
 import pickle
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -48,8 +50,14 @@ def _environment() -> dict[str, str]:
     return memory | os.environ | {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}".strip(), "PYTHONUNBUFFERED": "1"}
 
 
-def _quit(*_) -> None:
-    """SIGTERM as an exception, so that files that are being written are closed and workers stopped."""
+def _quit(number, frame) -> None:
+    """SIGTERM as an exception, so that files that are being written are closed and workers stopped.
+
+    Raised inside a callback of the garbage collector it would be dropped with a message: there, the signal is sent again a moment later.
+    """
+    if frame is not None and frame.f_code in {getattr(callback, "__code__", None) for callback in gc.callbacks}:
+        threading.Timer(0.01, os.kill, (os.getpid(), number)).start()
+        return
     sys.exit(128 + signal.SIGTERM)
 
 
