@@ -17,6 +17,7 @@ from cmlcore.estimators.through import through
 from cmlcore.meta import in_turn
 from cmlcore.models import convolution, readout
 from cmlcore.models.conv4 import features, transductive
+from cmlcore.runs.character_table import operations
 from cmlcore.runs.slow_features import Features, descent
 from cmlcore.speed import devices
 
@@ -62,15 +63,12 @@ def cases() -> dict[str, Case]:
 def floor() -> dict:
     """What the step cannot do without: operations of the network's products as they are usually counted, nine taps for every pixel, and of the read-out's."""
     count, _ = data()[1].query.labels.shape
-    images, forward, side, channels = WAYS * (1 + QUERIES), 0, SIZE, 1
-    first = 2 * images * side**2 * 9 * FILTERS
-    for _ in range(4):
-        forward += 2 * images * side**2 * 9 * channels * FILTERS
-        side, channels = side // 2, FILTERS
+    images = WAYS * (1 + QUERIES)
+    first = 2 * images * SIZE**2 * 9 * FILTERS  # of the drawings no gradient is asked
+    network = operations(SETTINGS._replace(tasks=count, outer_steps=1), images) - count * first
     looked = SETTINGS.free_steps * WAYS + 2 * SETTINGS.nudged_steps * images
-    operations = count * (3 * forward - first + 4 * looked * FILTERS * WAYS)
     return {
-        "operations": operations,
+        "operations": network + count * 4 * looked * FILTERS * WAYS,
         "bytes": 4 * count * images * SIZE**2,
         "sentence": f"A fast read-out on slow features: {count} tasks of {WAYS} ways, 1 shot, {QUERIES} queries, {SIZE} x {SIZE} pixels, {FILTERS} filters; one forward and one "
         f"backward pass, {SETTINGS.free_steps} free and twice {SETTINGS.nudged_steps} nudged steps of the read-out. Operations as a plain convolution has them.",

@@ -8,13 +8,17 @@ RATE, STEPS = 0.01, 5
 ON_GPU = "tf32"  # what PyTorch computes convolutions in there, unless told otherwise
 
 
-def network(p, x):
+def features(p, x):
     x = x[:, None]
     for b in range(4):
         x = F.conv2d(x, p[f"blocks.{b}.w"], p[f"blocks.{b}.b"], padding=1)
         x = F.batch_norm(x, None, None, p[f"blocks.{b}.scale"], p[f"blocks.{b}.shift"], training=True, eps=1e-5)
         x = F.max_pool2d(F.relu(x), 2)
-    return x.permute(0, 2, 3, 1).flatten(1) @ p["w"] + p["b"]
+    return x.permute(0, 2, 3, 1).flatten(1)
+
+
+def network(p, x):
+    return features(p, x) @ p["w"] + p["b"]
 
 
 def loss(p, x, y):

@@ -107,14 +107,30 @@ def synapses(settings: Characters) -> Problem:
     return fixed_pull(cross_entropy(network(settings)), settings.pull)
 
 
-def descent(settings: Characters, steps: int) -> Repeated:
-    """Inner learning: gradient descent, with Nesterov's momentum if the settings have one."""
+def descent(settings, steps: int) -> Repeated:
+    """Inner learning: gradient descent, with Nesterov's momentum if the settings, of this kind or another, have one."""
     return optimizer(optax.sgd(settings.rate, settings.momentum or None, nesterov=True), steps)
 
 
-def hessian_free(settings: Characters, steps: int) -> Repeated:
+def hessian_free(settings, steps: int) -> Repeated:
     """Inner learning by Newton steps that see the damped curvature through conjugate gradients."""
     return newton(damped(cg(settings.products), settings.damping), steps)
+
+
+def imaml(learner, settings):
+    """Implicit MAML's estimator after inner learning by `learner`, `descent` or `hessian_free`; the linear system by conjugate gradients."""
+    return implicit(learner(settings, settings.free_steps), damped(cg(settings.products), settings.damping))
+
+
+def all_to_learn(key, task: Task) -> Task:
+    """The episode as Reptile has it: its queries are learned from, too."""
+    pool = jax.tree.map(lambda *parts: jnp.concatenate(parts), *task)
+    return Task(pool._replace(support=pool.images), task.query)
+
+
+def part_of_the_way(settings) -> optax.GradientTransformation:
+    """Reptile's outer optimizer: plain steps, whose rate falls linearly to zero."""
+    return optax.sgd(optax.linear_schedule(settings.outer_rate, 0.0, settings.outer_steps))
 
 
 # --- The outer loop and the test that all rows share ------------------------------------------------------------------
@@ -189,18 +205,12 @@ def train_first_order(settings: Characters) -> Training:
 def train_reptile(settings: Characters) -> Training:
     """Reptile, on all drawings of an episode; outer plain steps whose rate, a fraction of the way, falls linearly to zero."""
 
-    def all_to_learn(key, task):
-        pool = jax.tree.map(lambda *parts: jnp.concatenate(parts), *task)
-        return Task(pool._replace(support=pool.images), task.query)
-
-    outer = optax.sgd(optax.linear_schedule(settings.outer_rate, 0.0, settings.outer_steps))
     learner = descent(settings, settings.test_steps)
-    return meta_training(settings, reptile(descent(settings, settings.free_steps)), learner, outer, all_to_learn)
+    return meta_training(settings, reptile(descent(settings, settings.free_steps)), learner, part_of_the_way(settings), all_to_learn)
 
 
 def _imaml(learner, settings: Characters) -> Training:
-    estimator = implicit(learner(settings, settings.free_steps), damped(cg(settings.products), settings.damping))
-    return meta_training(settings, estimator, learner(settings, settings.test_steps))
+    return meta_training(settings, imaml(learner, settings), learner(settings, settings.test_steps))
 
 
 def train_imaml_gd(settings: Characters) -> Training:

@@ -12,21 +12,19 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from cmlcore.bilevel import Task
 from cmlcore.estimators.contrastive import contrastive, matched, symmetric
 from cmlcore.estimators.first_order import first_order, reptile
-from cmlcore.estimators.implicit import cg, damped, implicit
 from cmlcore.estimators.unroll import unrolled
 from cmlcore.models.conv4 import accuracy, cross_entropy, transductive
 from cmlcore.models.modulated import Slow, dual
 from cmlcore.models.modulated_images import Network, channels, everything, network_logits, templates
 from cmlcore.models.synapse import Synapses, learned_pull
-from cmlcore.runs import slow_features
+from cmlcore.runs import character_table, characters, slow_features
+from cmlcore.runs.characters import all_to_learn, descent, hessian_free, imaml, part_of_the_way
 from cmlcore.runs.experiment import Training
 from cmlcore.runs.few_shot import Exam, learned, meta_training
 from cmlcore.runs.slow_features import NORMALIZATIONS
 from cmlcore.runs.sources import SOURCES, distorting, exams
-from cmlcore.solve import Repeated, newton, optimizer
 
 
 class Weights(NamedTuple):
@@ -71,16 +69,6 @@ class Weights(NamedTuple):
     chunk: int = 100
     validation_episodes: int = 100
     test_episodes: int = 600
-
-
-def descent(settings: Weights, steps: int) -> Repeated:
-    """Inner learning: gradient descent, with Nesterov's momentum if the settings have one."""
-    return optimizer(optax.sgd(settings.rate, settings.momentum or None, nesterov=True), steps)
-
-
-def hessian_free(settings: Weights, steps: int) -> Repeated:
-    """Inner learning by Newton steps that see the damped curvature through conjugate gradients."""
-    return newton(damped(cg(settings.products), settings.damping), steps)
 
 
 FORMS = {"everything": everything, "channels": channels, "templates": templates}
@@ -142,7 +130,7 @@ def training(settings: Weights, estimator, learner, problem=None, theta=None, cu
         sittings(settings, problem, learner, cut),
         outer or optax.chain(optax.clip_by_global_norm(10.0), optax.adam(schedule)),
         settings.average_after,
-        (lambda key, task: arrange(distort(key, task))) if arrange else distort,
+        (lambda key, task: arrange(key, distort(key, task))) if arrange else distort,
     )
 
 
@@ -193,18 +181,12 @@ def train_first_order(settings: Weights) -> Training:
 def train_reptile(settings: Weights) -> Training:
     """Reptile, on all drawings of an episode; outer plain steps whose rate, a fraction of the way, falls linearly to zero."""
 
-    def all_to_learn(task):
-        pool = jax.tree.map(lambda *parts: jnp.concatenate(parts), *task)
-        return Task(pool._replace(support=pool.images), task.query)
-
-    outer = optax.sgd(optax.linear_schedule(settings.outer_rate, 0.0, settings.outer_steps))
     rule = reptile(descent(settings, settings.free_steps))
-    return training(settings, rule, descent(settings, settings.test_steps), outer=outer, arrange=all_to_learn)
+    return training(settings, rule, descent(settings, settings.test_steps), outer=part_of_the_way(settings), arrange=all_to_learn)
 
 
 def _imaml(learner, settings: Weights) -> Training:
-    estimator = implicit(learner(settings, settings.free_steps), damped(cg(settings.products), settings.damping))
-    return training(settings, estimator, learner(settings, settings.test_steps))
+    return training(settings, imaml(learner, settings), learner(settings, settings.test_steps))
 
 
 def train_imaml_gd(settings: Weights) -> Training:
@@ -224,17 +206,20 @@ def train_scratch(settings: Weights) -> Training:
 
 # --- The experiments --------------------------------------------------------------------------------------------------
 
-# Passes of one image, forward and backward, that a task takes: s settings, n support and q query images. The derivative of a backward pass counts as two.
+# Passes of one image that a task takes, by method: those of the same method there.
 PASSES = {
-    "symmetric": lambda s, n, q: s.free_steps * n + 2 * s.nudged_steps * (n + q),
-    "matched": lambda s, n, q: s.free_steps * n + s.nudged_steps * (2 * n + q),
-    "layers": lambda s, n, q: s.free_steps * n + s.nudged_steps * (2 * n + q),
-    "one-sided": lambda s, n, q: s.free_steps * n + s.nudged_steps * (n + q),
-    "maml": lambda s, n, q: 3 * s.free_steps * n + q,
-    "first-order": lambda s, n, q: s.free_steps * n + q,
-    "reptile": lambda s, n, q: s.free_steps * (n + q),
-    "imaml-gd": lambda s, n, q: (s.free_steps + 2 * s.products) * n + q,
-    "imaml-hf": lambda s, n, q: (s.free_steps * (1 + 2 * s.products) + 2 * s.products) * n + q,
+    label: character_table.PASSES[method]
+    for label, method in {
+        "symmetric": characters.train_symmetric,
+        "matched": characters.train_matched,
+        "layers": characters.train_matched,
+        "one-sided": characters.train_one_sided,
+        "maml": characters.train_maml,
+        "first-order": characters.train_first_order,
+        "reptile": characters.train_reptile,
+        "imaml-gd": characters.train_imaml_gd,
+        "imaml-hf": characters.train_imaml_hf,
+    }.items()
 }
 METHODS = {
     "symmetric": (train_symmetric, "the contrastive rule nudged to either side"),

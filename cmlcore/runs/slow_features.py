@@ -20,6 +20,7 @@ from cmlcore.estimators.through import through
 from cmlcore.estimators.unroll import unrolled
 from cmlcore.models import readout
 from cmlcore.models.conv4 import from_support, transductive
+from cmlcore.runs.character_table import operations
 from cmlcore.runs.cost import counted
 from cmlcore.runs.experiment import Experiment, Training
 from cmlcore.runs.few_shot import Exam, meta_training
@@ -226,13 +227,6 @@ def chosen(label: str) -> float:
     return max(tried, key=lambda one: one["accuracy"])["settings"]["outer_rate"]
 
 
-def operations(settings: Features) -> float:
-    """Operations of a training, a number: one forward and one backward pass of the network a task, a backward one counted as two forward ones."""
-    images, channels = settings.ways * (settings.shots + settings.queries), [SOURCES[settings.source].colors, *[settings.filters] * 3]
-    forward = sum(2 * 9 * n * settings.filters * (settings.size // 2**k) ** 2 for k, n in enumerate(channels))
-    return 3 * forward * images * settings.tasks * settings.outer_steps
-
-
 def _row(label: str, settings: Features) -> Features:
     return settings._replace(outer_rate=chosen(label), beta=1.0 if label == "one-sided" else settings.beta)
 
@@ -240,7 +234,14 @@ def _row(label: str, settings: Features) -> Features:
 def _experiment(label: str, name: str, settings: Features, about: str) -> Experiment:
     build, method = METHODS[label]
     return Experiment(
-        name, f"Characters, a fast read-out on slow features: {method}{about}.", _row(label, settings), build, SEEDS, RIGHT, None, counted(operations(settings))
+        name,
+        f"Characters, a fast read-out on slow features: {method}{about}.",
+        _row(label, settings),
+        build,
+        SEEDS,
+        RIGHT,
+        None,
+        counted(operations(settings, settings.ways * (settings.shots + settings.queries), SOURCES[settings.source].colors)),
     )
 
 
