@@ -124,11 +124,11 @@ def coarseness(problem: Problem, theta: Theta, task: Task, phi: Phi) -> float:
     return max([trees.epsilon((phi, theta)), *(float(jnp.finfo(d).eps) for d in found if d is not None and jnp.issubdtype(d, jnp.floating))])
 
 
-def rounding(problem: Problem, theta: Theta, task: Task, phi: Phi) -> jax.Array:
+def rounding(problem: Problem, theta: Theta, task: Task, phi: Phi, coarse: float) -> jax.Array:
     """The size of the error that rounding leaves in a difference of two derivatives in theta, each rounded, each at a rounded phi: a scalar, an
-    order of magnitude. A contrastive rule divides it by beta."""
+    order of magnitude. coarse: the losses' `coarseness`. A contrastive rule divides it by beta."""
     partial = jax.grad(lambda th: problem.inner(phi, th, task.support))(theta)
-    return 4 * coarseness(problem, theta, task, phi) * trees.norm(partial)
+    return 4 * coarse * trees.norm(partial)
 
 
 def _estimate(estimator, problem, theta, task, key, beta):
@@ -136,7 +136,8 @@ def _estimate(estimator, problem, theta, task, key, beta):
     if beta is None:
         return estimator(problem, theta, task, key), 0.0, 0.0
     found = estimator._replace(beta=beta)(problem, theta, task, key)
-    return found, coarseness(problem, theta, task, found.phi), rounding(problem, theta, task, found.phi) / jnp.abs(beta)
+    coarse = coarseness(problem, theta, task, found.phi)
+    return found, coarse, rounding(problem, theta, task, found.phi, coarse) / jnp.abs(beta)
 
 
 _compiled = jax.jit(_estimate, static_argnums=(0, 1))

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from cmlcore import trees
 from cmlcore.bilevel import Problem, Task, Theta
-from cmlcore.estimate import ZERO, Estimate, measured, meta_gradient, rounding
+from cmlcore.estimate import ZERO, Estimate, coarseness, measured, meta_gradient, rounding
 from cmlcore.estimators.contrastive import Contrast
 from cmlcore.solve import Repeated, Until
 
@@ -53,7 +53,7 @@ def self_check(problem: Problem, estimator: Contrast, theta: Theta, task: Task =
     errors = {
         "nudge": relative(twice, half) / (1 - 0.5**estimator.order),
         "steps": relative(found, twice),
-        "precision": float(rounding(problem, theta, task, found.phi)) / abs(float(estimator.beta)) / size,
+        "precision": float(rounding(problem, theta, task, found.phi, coarseness(problem, theta, task, found.phi))) / abs(float(estimator.beta)) / size,
     }
     limit = _limit(errors, tolerance)
     proposed, advice = _better(limit, errors, estimator, longer, tolerance)
