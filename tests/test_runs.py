@@ -22,7 +22,7 @@ import pytest
 from cmlcore.bilevel import Diverged
 from cmlcore.data import archive
 from cmlcore.runs import __main__ as command
-from cmlcore.runs import checkpoint, experiment, listing, progress, receipts
+from cmlcore.runs import checkpoint, experiment, listing, parameters, progress, receipts
 from cmlcore.runs.catalog import CATALOG, CHAPTERS, find
 from cmlcore.runs.cost import Cost, counted, duration, on_cores, on_gpu
 from cmlcore.runs.experiment import Experiment, Training, fingerprint, run_seed
@@ -549,4 +549,4 @@ def test_the_nearest_drawing_is_right_as_often_as_its_receipt_says():
 def test_receipts_in_the_package_are_of_the_experiments_as_they_stand(name):
     receipt, beside = receipts.read(name), receipts.FOLDER / f"{name}.npz"
     assert receipt["fingerprint"] == fingerprint(find(name))
-    assert receipt["parameters"] == (receipts._sha256(beside.read_bytes()) if beside.exists() else None)
+    assert receipt["parameters"] == (parameters.sha256(beside.read_bytes()) if beside.exists() else None)

@@ -1,6 +1,6 @@
 """Every full experiment of the book, by chapter, in the order of its tables; settings are chosen in this book."""
 
-from cmlcore.runs import character_table, digits, hippocampus, hyperparameters, modulation, modulation_images, rewards, sine, slow_features, spikes
+from cmlcore.runs import character_table, digits, full_scale, hippocampus, hyperparameters, modulation, modulation_images, rewards, sine, spikes
 from cmlcore.runs.cost import Cost
 from cmlcore.runs.experiment import Experiment
 
@@ -142,8 +142,8 @@ DIGITS = (
 CHAPTERS = {
     "equilibrium-propagation": DIGITS,
     "sine-waves": SINE,
-    "characters": (*slow_features.EXPERIMENTS, *character_table.EXPERIMENTS),
-    "top-down-modulation": (*modulation.EXPERIMENTS, *modulation_images.EXPERIMENTS),
+    "characters": (*full_scale.CHARACTER_EXPERIMENTS, *character_table.EXPERIMENTS),
+    "top-down-modulation": (*modulation.EXPERIMENTS, *full_scale.PHOTOGRAPH_EXPERIMENTS, *modulation_images.EXPERIMENTS),
     "hyperparameters": hyperparameters.EXPERIMENTS,
     "spikes": spikes.EXPERIMENTS,
     "rewards": rewards.EXPERIMENTS,

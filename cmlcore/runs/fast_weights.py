@@ -19,7 +19,7 @@ from cmlcore.models.conv4 import accuracy, cross_entropy, transductive
 from cmlcore.models.modulated import Slow, dual
 from cmlcore.models.modulated_images import Network, channels, everything, network_logits, templates
 from cmlcore.models.synapse import Synapses, learned_pull
-from cmlcore.runs import character_table, characters, slow_features
+from cmlcore.runs import character_table, characters, parameters, slow_features
 from cmlcore.runs.characters import all_to_learn, descent, hessian_free, imaml, part_of_the_way
 from cmlcore.runs.experiment import Training
 from cmlcore.runs.few_shot import Exam, learned, meta_training
@@ -84,9 +84,7 @@ def start(settings: Weights, seed: int) -> Slow:
     theta = jax.jit(network(settings).init)(jax.random.key(2 * seed))
     silent = {name: jnp.zeros_like(theta.start[name]) for name in ("w", "b")}
     if settings.begin:
-        from cmlcore.runs import receipts  # which reads the catalogue, which this module is part of
-
-        silent["blocks"] = receipts.read_parameters(settings.begin, slow_features.start(slow_features.Features(), seed)).blocks
+        silent["blocks"] = parameters.read(settings.begin, slow_features.start(slow_features.Features(), seed)).blocks
     return theta._replace(start=theta.start | silent)
 
 
@@ -204,46 +202,27 @@ def train_scratch(settings: Weights) -> Training:
     return train_maml(settings)._replace(chunks=0, keep=lambda state: ())
 
 
-# --- The experiments --------------------------------------------------------------------------------------------------
-
 # Passes of one image that a task takes, by method: those of the same method there.
 PASSES = {
-    label: character_table.PASSES[method]
-    for label, method in {
-        "symmetric": characters.train_symmetric,
-        "matched": characters.train_matched,
-        "layers": characters.train_matched,
-        "one-sided": characters.train_one_sided,
-        "maml": characters.train_maml,
-        "first-order": characters.train_first_order,
-        "reptile": characters.train_reptile,
-        "imaml-gd": characters.train_imaml_gd,
-        "imaml-hf": characters.train_imaml_hf,
-    }.items()
+    train_symmetric: character_table.PASSES[characters.train_symmetric],
+    train_matched: character_table.PASSES[characters.train_matched],
+    train_layers: character_table.PASSES[characters.train_matched],
+    train_one_sided: character_table.PASSES[characters.train_one_sided],
+    train_maml: character_table.PASSES[characters.train_maml],
+    train_first_order: character_table.PASSES[characters.train_first_order],
+    train_reptile: character_table.PASSES[characters.train_reptile],
+    train_imaml_gd: character_table.PASSES[characters.train_imaml_gd],
+    train_imaml_hf: character_table.PASSES[characters.train_imaml_hf],
 }
-METHODS = {
-    "symmetric": (train_symmetric, "the contrastive rule nudged to either side"),
-    "matched": (train_matched, "the contrastive rule with a matched control"),
-    "layers": (train_layers, "the same, a strength learned for every layer"),
-    "one-sided": (train_one_sided, "the contrastive rule, one-sided"),
-    "maml": (train_maml, "MAML, backpropagation through five inner steps"),
-    "first-order": (train_first_order, "MAML without second derivatives"),
-    "reptile": (train_reptile, "Reptile"),
-    "imaml-gd": (train_imaml_gd, "implicit MAML, gradient descent inside"),
-    "imaml-hf": (train_imaml_hf, "implicit MAML, Hessian-free inside"),
-}
-# Inner rates and pulls are those of the small runs (`character_table`), which were chosen for every row alike.
-PULLED = Weights(pull=0.03, mirrored=True)
-STARTS = Weights(rate=0.2, mirrored=True)
-SOLVED = Weights(pull=0.1, products=3, damping=3.0, mirrored=True)
-BASES = dict.fromkeys(("symmetric", "matched", "layers", "one-sided"), PULLED) | dict.fromkeys(("maml", "first-order", "reptile"), STARTS)
-BASES |= {"imaml-gd": SOLVED, "imaml-hf": SOLVED._replace(free_steps=3, test_steps=3, damping=10.0)}
 
 
-def within(label: str, tasks: int, chunk: int = 50) -> Weights:
-    """The row's settings with as many tasks, in whole chunks, as the operations of `tasks` tasks of a fast read-out allow."""
-    base, slow = BASES[label], slow_features.ROW
-    n, q = base.ways * base.shots, base.ways * base.queries
-    passes = tasks * slow.ways * (slow.shots + slow.queries)
-    steps = max(1, int(passes / PASSES[label](base, n, q) / chunk)) * chunk
-    return base._replace(outer_steps=steps, average_after=4 * steps // 5, chunk=chunk)
+def operations(build: Callable, settings: Weights) -> float:
+    """Operations of a training, a number, by the method `build`."""
+    passes = PASSES[build](settings, settings.ways * settings.shots, settings.ways * settings.queries)
+    return character_table.operations(settings, passes, SOURCES[settings.source].colors)
+
+
+def within(budget: float, build: Callable, settings: Weights, chunks: int = 5) -> Weights:
+    """The settings with as many outer steps, in so many equal chunks, as `budget`, a number of operations, allows; averaged over the last fifth."""
+    chunk = max(1, int(budget / operations(build, settings._replace(outer_steps=1)) / chunks))
+    return settings._replace(outer_steps=chunk * chunks, average_after=4 * chunk * chunks // 5, chunk=chunk)

@@ -1,8 +1,5 @@
 """Receipts: what a full run was, on what it ran, and what came out. Of this book; its tables are read from them."""
 
-import hashlib
-import importlib.util
-import io
 import json
 import platform
 from datetime import UTC, datetime
@@ -14,17 +11,10 @@ import jax
 import numpy as np
 
 from cmlcore.data import archive
+from cmlcore.runs import parameters
 from cmlcore.runs.experiment import Experiment, Outcome, fingerprint
+from cmlcore.runs.parameters import FOLDER, again
 
-
-def _folder() -> Path:
-    """Where receipts lie: beside this module in a checkout, in a distribution of their own beside an installed package."""
-    here = Path(__file__).parent / "receipts"
-    apart = None if here.is_dir() else importlib.util.find_spec("cmlcore_receipts")
-    return Path(list(apart.submodule_search_locations)[0]) if apart else here
-
-
-FOLDER = _folder()
 # Two-sided 95 % points of Student's t for 1, 2, ... degrees of freedom.
 STUDENT = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 
@@ -111,18 +101,10 @@ def write(receipt: dict, kept, folder: Path = FOLDER) -> Path:
         archive.write(beside, arrays)
     else:
         beside.unlink(missing_ok=True)
-    parameters = _sha256(beside.read_bytes()) if arrays else None
+    kept_as = parameters.sha256(beside.read_bytes()) if arrays else None
     with archive.replacing(path) as file:
-        file.write((json.dumps(receipt | {"parameters": parameters}, indent=1) + "\n").encode())
+        file.write((json.dumps(receipt | {"parameters": kept_as}, indent=1) + "\n").encode())
     return path
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _again(name: str) -> str:
-    return f"Run it with: python -m cmlcore.runs {name}"
 
 
 def read(name: str, folder: Path = FOLDER) -> dict:
@@ -137,13 +119,13 @@ def read(name: str, folder: Path = FOLDER) -> dict:
     path = folder / f"{name}.json"
     if not path.exists():
         apart = "" if folder.is_dir() else "The package is installed without its receipts; the first cell of every notebook has the command that adds them. "
-        raise WaitingReceipt(f"the experiment {name} waits for its full run ({experiment.cost}). {apart}{_again(name)}")
+        raise WaitingReceipt(f"the experiment {name} waits for its full run ({experiment.cost}). {apart}{again(name)}")
     try:
         receipt = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"the receipt {path.name} is damaged ({error}). {_again(name)}") from error
+        raise ValueError(f"the receipt {path.name} is damaged ({error}). {again(name)}") from error
     if receipt.get("fingerprint") != fingerprint(experiment):
-        raise StaleReceipt(f"the receipt {path.name} is of another configuration than the experiment has now. {_again(name)}")
+        raise StaleReceipt(f"the receipt {path.name} is of another configuration than the experiment has now. {again(name)}")
     return receipt
 
 
@@ -152,16 +134,6 @@ def read_parameters(name: str, like, folder: Path = FOLDER):
 
     Raises what `read` raises, and ValueError where none are kept, the file is not the receipt's, or `like` does not fit.
     """
-    expected, path = read(name, folder).get("parameters"), folder / f"{name}.npz"
-    if expected is None:
-        raise ValueError(f"no parameters are kept with the receipt of {name}. {_again(name)}")
-    content = path.read_bytes() if path.exists() else b""
-    if _sha256(content) != expected:
-        raise ValueError(f"{path.name} is missing, damaged, or of another run than its receipt. {_again(name)}")
-    leaves, shape = jax.tree.flatten(like)
-    with np.load(io.BytesIO(content)) as saved:
-        arrays = [saved[f"leaf_{i}"] for i in range(len(saved.files))]
-    shapes = [(a.shape, jax.numpy.shape(x)) for a, x in zip(arrays, leaves)]
-    if len(arrays) != len(leaves) or any(found != wanted for found, wanted in shapes):
-        raise ValueError(f"the parameters of {name} do not fit: (found, wanted) shapes of the leaves are {shapes}.")
-    return jax.tree.unflatten(shape, [jax.numpy.asarray(a, x.dtype) for a, x in zip(arrays, leaves)])
+    if read(name, folder).get("parameters") is None:
+        raise ValueError(f"no parameters are kept with the receipt of {name}. {again(name)}")
+    return parameters.read(name, like, folder)

@@ -20,11 +20,9 @@ from cmlcore.estimators.through import through
 from cmlcore.estimators.unroll import unrolled
 from cmlcore.models import readout
 from cmlcore.models.conv4 import from_support, transductive
-from cmlcore.runs.character_table import operations
-from cmlcore.runs.cost import counted
-from cmlcore.runs.experiment import Experiment, Training
+from cmlcore.runs import character_table
+from cmlcore.runs.experiment import Training
 from cmlcore.runs.few_shot import Exam, meta_training
-from cmlcore.runs.searches import searched
 from cmlcore.runs.sources import SOURCES, distorting, exams
 from cmlcore.solve import Repeated, optimizer
 
@@ -200,53 +198,6 @@ def train_prototypes(settings: Features) -> Training:
     return training(settings, estimate, unscaled(settings), sittings(settings, judged, unscaled))
 
 
-# --- The experiments --------------------------------------------------------------------------------------------------
-
-SEEDS = (0, 1, 2)
-RIGHT = ("20w1s", "share of query drawings named right, 20 ways, 1 shot, transductive")
-METHODS = {
-    "symmetric": (train_symmetric, "the contrastive rule nudged to either side"),
-    "matched": (train_matched, "the contrastive rule with a matched control"),
-    "one-sided": (train_one_sided, "the contrastive rule, one-sided, with a nudge of 1"),
-    "unrolled": (train_unrolled, "backpropagation through learning (ANIL)"),
-    "implicit": (train_implicit, "implicit differentiation by conjugate gradients (iMAML)"),
-    "direct": (train_direct, "first order, what learning does dropped"),
-    "prototypes": (train_prototypes, "the prototypical network, which learns nothing in a task"),
-    "scratch": (train_scratch, "random features, no meta-learning"),
-}
-SEARCHED = {"matched": "symmetric", "one-sided": "symmetric", "implicit": "symmetric", "scratch": "symmetric"}  # whose rate they take
-ROW = Features(mirrored=True, outer_steps=2500, average_after=2000)
-LONG = ROW._replace(outer_steps=20_000, average_after=16_000, chunk=500, whole=True, validation_episodes=0)
-
-
-def chosen(label: str) -> float:
-    """The outer rate that the search found best for a row, or for the one whose rate it takes."""
-    tried = searched("slow-features")["rows"].get(SEARCHED.get(label, label))
-    if not tried:
-        raise LookupError(f"no rate was searched for {label} yet. Run: python -m cmlcore.runs.slow_features_search {SEARCHED.get(label, label)}")
-    return max(tried, key=lambda one: one["accuracy"])["settings"]["outer_rate"]
-
-
-def _row(label: str, settings: Features) -> Features:
-    return settings._replace(outer_rate=chosen(label), beta=1.0 if label == "one-sided" else settings.beta)
-
-
-def _experiment(label: str, name: str, settings: Features, about: str) -> Experiment:
-    build, method = METHODS[label]
-    return Experiment(
-        name,
-        f"Characters, a fast read-out on slow features: {method}{about}.",
-        _row(label, settings),
-        build,
-        SEEDS,
-        RIGHT,
-        None,
-        counted(operations(settings, settings.ways * (settings.shots + settings.queries), SOURCES[settings.source].colors)),
-    )
-
-
-EXPERIMENTS = (
-    *(_experiment(label, f"features-{label}", ROW, "") for label in METHODS),
-    _experiment("symmetric", "features-long", LONG, ", eight times as long, on the whole background set"),
-    _experiment("prototypes", "features-long-prototypes", LONG, ", eight times as long, on the whole background set"),
-)
+def operations(settings: Features) -> float:
+    """Operations of a training, a number: one forward and one backward pass of the network a task."""
+    return character_table.operations(settings, settings.ways * (settings.shots + settings.queries), SOURCES[settings.source].colors)
