@@ -1,6 +1,6 @@
 """Every full experiment of the book, by chapter, in the order of its tables; settings are chosen in this book."""
 
-from cmlcore.runs import character_table, digits, full_scale, hippocampus, hyperparameters, modulation, modulation_images, rewards, sine, spikes
+from cmlcore.runs import character_table, digits, full_scale, half_and_half, hippocampus, hyperparameters, modulation, modulation_images, rewards, sine, spikes
 from cmlcore.runs.cost import Cost
 from cmlcore.runs.experiment import Experiment
 
@@ -144,7 +144,7 @@ CHAPTERS = {
     "sine-waves": SINE,
     "characters": (*full_scale.CHARACTER_EXPERIMENTS, *character_table.EXPERIMENTS),
     "top-down-modulation": (*modulation.EXPERIMENTS, *full_scale.PHOTOGRAPH_EXPERIMENTS, *modulation_images.EXPERIMENTS),
-    "hyperparameters": hyperparameters.EXPERIMENTS,
+    "hyperparameters": (*half_and_half.EXPERIMENTS, *hyperparameters.EXPERIMENTS),
     "spikes": spikes.EXPERIMENTS,
     "rewards": rewards.EXPERIMENTS,
     "whose-job": hippocampus.EXPERIMENTS,

@@ -185,7 +185,7 @@ class Weighed(NamedTuple):
     of: tuple[str, ...]
 
 
-def weighing(settings: Weighed, world: World, of: dict[str, Learning]) -> Training:
+def weighing(settings: Weighed, world: World, of: dict, learner: Callable = sgd) -> Training:
     """No learning: the bytes that one compiled meta-gradient holds at once, for each method, on the same images.
 
     A nudged step looks at all held-out images, as the other methods do, and nothing but the gradient is computed.
@@ -197,7 +197,7 @@ def weighing(settings: Weighed, world: World, of: dict[str, Learning]) -> Traini
         here = setup(world, s)
         problem, task = here.problem(key), jax.jit(here.task)(key, train)
         theta = per_weight(jax.eval_shape(world.init, key), s.strength)
-        gradient = jax.jit(lambda theta, task, key: RULES[method](s, sgd)(problem, theta, task, key).grad)
+        gradient = jax.jit(lambda theta, task, key: RULES[method](s, learner)(problem, theta, task, key).grad)
         return compiled_memory(gradient.lower(theta, task, key).compile()).temporary
 
     return Training(
