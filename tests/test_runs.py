@@ -1,5 +1,6 @@
 """Full runs: resumable to the same bits, receipts that are refused when stale, nothing half-written."""
 
+import functools
 import io
 import json
 import os
@@ -22,7 +23,7 @@ import pytest
 from cmlcore.bilevel import Diverged
 from cmlcore.data import archive
 from cmlcore.runs import __main__ as command
-from cmlcore.runs import checkpoint, experiment, listing, parameters, progress, receipts
+from cmlcore.runs import checkpoint, experiment, finished, listing, parameters, progress, receipts
 from cmlcore.runs.catalog import CATALOG, CHAPTERS, find
 from cmlcore.runs.cost import Cost, counted, duration, on_cores, on_gpu
 from cmlcore.runs.experiment import Experiment, Training, fingerprint, run_seed
@@ -389,6 +390,47 @@ def test_seeds_that_run_together_are_drawn_apart_and_long_curves_are_thinned():
     lines = progress.chart({0: np.linspace(0, 1, 1000), 13: np.linspace(1, 0, 500)})
     assert len(lines) == progress.HEIGHT + 1 and all(len(line) <= 80 for line in lines) and lines[-1].endswith("1000")
     assert lines[0].split("|")[1][0] == "3" and lines[0].endswith("0") and lines[progress.HEIGHT - 1].split("|")[1][0] == "0"
+
+
+# ---- Seeds that are finished ----------------------------------------------------------------------------------------
+
+
+def test_a_finished_seed_is_kept_until_the_receipt_holds_it(tmp_path):
+    experiment, folder = walk(), tmp_path / "unfinished"
+    outcomes = [run_seed(experiment, seed, tmp_path, report=quiet) for seed in experiment.seeds]
+    for outcome in outcomes:
+        finished.save(experiment, outcome, folder)
+    again = [finished.load(experiment, seed, folder) for seed in experiment.seeds]
+    assert receipts.compose(experiment, again) == receipts.compose(experiment, outcomes)
+    for one, other in zip(jax.tree.leaves(again[0].kept), jax.tree.leaves(outcomes[0].kept), strict=True):
+        np.testing.assert_array_equal(one, np.asarray(other, np.float16))
+    assert finished.load(experiment._replace(revision=2), 0, folder) is None and finished.load(experiment, 7, folder) is None
+    finished.place(folder, experiment.name, 1).write_bytes(b"cut off")
+    with pytest.raises(OSError, match="Delete it to run this seed again"):
+        finished.load(experiment, 1, folder)
+    finished.remove(experiment, folder)
+    assert not folder.exists()
+
+
+def test_a_run_goes_on_with_the_seeds_that_are_missing(tmp_path, monkeypatch, capsys):
+    experiment, folder = walk(), tmp_path / "unfinished"
+    for name in ("load", "save", "remove"):
+        monkeypatch.setattr(finished, name, functools.partial(getattr(finished, name), folder=folder))
+    monkeypatch.setattr(command, "find", lambda name: experiment)
+    monkeypatch.setattr(receipts, "write", lambda receipt, kept: tmp_path / "receipt.json")
+    asked = []
+
+    def work(name, commands, jobs, deadline, tell):
+        """One of those that are missing ends, the time of the others is up."""
+        asked.append(list(commands))
+        first = asked[-1][0]
+        assert command._work(name, first, tmp_path, float("inf"), quiet) == 0
+        return dict.fromkeys(commands, command.UNFINISHED) | {first: 0}
+
+    monkeypatch.setattr(command, "side_by_side", work)
+    assert [command.run("walk", tmp_path, 1, 1) for _ in experiment.seeds] == [False, False, True]
+    assert asked == [[0, 1, 2], [1, 2], [2]] and not folder.exists()
+    assert "seeds [0, 1] are finished already" in capsys.readouterr().out
 
 
 # ---- Receipts -------------------------------------------------------------------------------------------------------

@@ -4,18 +4,16 @@ import argparse
 import gc
 import math
 import os
-import pickle
 import platform
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cmlcore.runs import listing, progress, receipts
+from cmlcore.runs import finished, listing, progress, receipts
 from cmlcore.runs.catalog import CATALOG, find
 from cmlcore.runs.experiment import apart, run_seed
 from cmlcore.speed.devices import cores
@@ -24,12 +22,12 @@ UNFINISHED = 3
 GRACE = 5  # seconds after the deadline, and after a request to stop
 
 
-def _work(name: str, seed: int, folder: Path, deadline: float, out: Path, report: Callable[[str], None]) -> int:
-    """A worker: run one seed, leave its outcome in `out`."""
+def _work(name: str, seed: int, folder: Path, deadline: float, report: Callable[[str], None]) -> int:
+    """A worker: run one seed, leave its outcome with the finished ones."""
     outcome = run_seed(find(name), seed, folder, deadline, report)
     if outcome is None:
         return UNFINISHED
-    out.write_bytes(pickle.dumps(outcome))
+    finished.save(find(name), outcome)
     return 0
 
 
@@ -120,26 +118,28 @@ def _tell(name: str, done: int, count: int, seconds: float) -> None:
 
 
 def run(name: str, folder: Path, minutes: float, jobs: int) -> bool:
-    """Run all seeds of an experiment, `jobs` at a time; write its receipt when all are done. False if time ran out."""
+    """Run all seeds of an experiment that are not finished, `jobs` at a time; write its receipt when all are. False if time ran out."""
     experiment = find(name)
     deadline = time.monotonic() + 60 * minutes
-    with tempfile.TemporaryDirectory() as scratch:
-        units = experiment.seeds[:1] if experiment.together else experiment.seeds
-        outs = {seed: Path(scratch) / str(seed) for seed in units}
-        work = {s: [name, "--worker", str(s), str(out), str(deadline), "--folder", str(folder)] for s, out in outs.items()}
-        with progress.bars(experiment, folder) as tell:
-            silent = ["--silent"] if tell else []
-            codes = side_by_side(name, {s: words + silent for s, words in work.items()}, jobs, deadline, tell)
-        if failed := [seed for seed, code in codes.items() if code not in (0, UNFINISHED)]:
-            raise SystemExit(f"{name}: seeds {failed} failed, see above. What they had saved stays in {folder}; run again to resume.")
-        if UNFINISHED in codes.values():
-            print(f"{name}: not finished in the time given. Run the same command again to resume from {folder}.")
-            return False
-        outcomes = [pickle.loads(outs[seed].read_bytes()) for seed in units]
+    units = experiment.seeds[:1] if experiment.together else experiment.seeds
+    missing = [seed for seed in units if finished.load(experiment, seed) is None]
+    if done := sorted({*units} - {*missing}):
+        print(f"{name}: seeds {done} are finished already, in {finished.UNFINISHED}")
+    work = {seed: [name, "--worker", str(seed), str(deadline), "--folder", str(folder)] for seed in missing}
+    with progress.bars(experiment, folder) as tell:
+        silent = ["--silent"] if tell else []
+        codes = side_by_side(name, {s: words + silent for s, words in work.items()}, jobs, deadline, tell)
+    if failed := [seed for seed, code in codes.items() if code not in (0, UNFINISHED)]:
+        raise SystemExit(f"{name}: seeds {failed} failed, see above. What they had saved stays in {folder}; run again to resume.")
+    outcomes = [outcome for seed in units if (outcome := finished.load(experiment, seed))]
+    if len(outcomes) < len(units):
+        print(f"{name}: not finished in the time given. Run the same command again to resume from {folder}.")
+        return False
     if experiment.together:
         outcomes = apart(outcomes[0], experiment.seeds)
     receipt = receipts.compose(experiment, outcomes)
     path = receipts.write(receipt, outcomes[0].kept)
+    finished.remove(experiment)
     result = receipt["result"]
     print(f"{name}: {result['score']} {result['mean']:.4g} ± {result['over_seeds']} over seeds, receipt in {path}")
     return True
@@ -154,13 +154,13 @@ def main() -> None:
     parser.add_argument("--about", action="store_true", help="say what the experiment is, costs and gave, and run nothing")
     parser.add_argument("--curve", action="store_true", help="draw how far its seeds are and how they learn, from the checkpoints, and run nothing")
     parser.add_argument("--silent", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--worker", nargs=3, metavar=("SEED", "OUT", "DEADLINE"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=2, metavar=("SEED", "DEADLINE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _quit)
     if options.worker:
-        seed, out, deadline = options.worker
+        seed, deadline = options.worker
         report = (lambda line: None) if options.silent else (lambda line: print(line, flush=True))
-        sys.exit(_work(options.name, int(seed), options.folder, float(deadline), Path(out), report))
+        sys.exit(_work(options.name, int(seed), options.folder, float(deadline), report))
     if options.name is None:
         print(listing.catalogue())
         return
