@@ -8,6 +8,7 @@ from browsing import element, sentence, settle, stored
 from test_book import Page, is_remote
 from test_site_browser import require_accessible, thin_out
 
+from cmlcore.explore.explorable import MIME
 from cmlcore.press import slides
 from cmlcore.press.deck import Slide, deck
 from cmlcore.press.editions import numbered
@@ -55,17 +56,16 @@ def test_steps_begin_where_they_fit():
         starts([Step(1, "a"), Step(1, "b")], made[:1])
 
 
-@pytest.mark.parametrize(
-    "text, steps",
-    [
-        ("**A plan for 50 minutes.** 5: the bet. 10: a\nfigure, held at 8: T = 1.\n\nMore. 3: no.", [(5, "the bet."), (10, "a figure, held at 8: T = 1.")]),
-        ("| minutes | what |\n|---|---|\n| 5 | the bet |\n| 45 | play |", [(5, "the bet"), (45, "play")]),
-        ("**0-5** The bet. **5-15** A figure.\n\nMore.", [(5, "The bet."), (10, "A figure.")]),
-        ("Nothing.", []),
-    ],
-)
-def test_a_plan_in_each_form(text, steps):
-    assert plan(text) == steps
+def test_a_plan_is_a_table():
+    assert plan("| minutes | what |\n|---|---|\n| 5 | the bet |\n| 45 | play |") == [(5, "the bet"), (45, "play")] and plan("Nothing.") == []
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_opens_the_figures_that_it_names(name):
+    """Each is a figure of the chapter, and every chapter with figures has such a link."""
+    made = {output["data"][MIME]["name"] for cell in CHAPTERS[name].cells for output in cell.get("outputs", []) if MIME in output.get("data", {})}
+    opened = re.findall(r'href="#(?:explorable-)?([\w-]+)', " ".join(step.what for step in PLANS[name]))
+    assert opened and set(opened) <= made
 
 
 def test_a_misconception_is_a_belief_and_an_answer():

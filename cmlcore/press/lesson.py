@@ -5,10 +5,7 @@ from typing import NamedTuple
 
 from cmlcore.press.exercises import TEACHER, tagged
 
-PLAN = re.compile(r"\*\*A plan for \d+ minutes\.\*\*(.*?)(?:\n\n|\n:::|\Z)", re.DOTALL)
-STEP = re.compile(r"(?:^|(?<=[.?!)]\s))(\d+): (.*?)(?=(?<=[.?!)])\s\d+: |\Z)", re.DOTALL)
 ROW = re.compile(r"^\| *(\d+) *\| *(.+?) *\|$", re.MULTILINE)
-SPAN = re.compile(r"\*\*(\d+)-(\d+)\*\* (.*?)(?=\s*\*\*\d+-\d+\*\*|\n\n|\n:::|\Z)", re.DOTALL)
 MISTAKEN = re.compile(r"\*{1,2}Misconceptions to expect\.\*{1,2} (.*?)(?:\n\n|\n:::|\Z)", re.DOTALL)
 BELIEF = re.compile(r'"([^"]+?)[.,]?" \((.+?)\)[.;]?(?=\s+"|\s*\Z)', re.DOTALL)
 WORDS = {"bet": 5, "loops": 3, "theorem": 3, "scratch": 4, "check": 4, "breaks": 5, "takeaways": 5, "experiment": 3, "table": 2, "exercises": 2}
@@ -27,12 +24,8 @@ def teachers_part(nb) -> str:
 
 
 def plan(text: str) -> list[Step]:
-    """The steps of the plan in a part for teachers, in any of the three forms that chapters use; empty where there is none."""
-    if found := PLAN.search(text):
-        steps = STEP.findall(found.group(1).strip())
-    elif not (steps := ROW.findall(text)):
-        steps = [(int(end) - int(start), what) for start, end, what in SPAN.findall(text)]
-    return [Step(int(minutes), " ".join(what.split())) for minutes, what in steps]
+    """The steps of the plan in a part for teachers, a table of minutes and what; empty where there is none."""
+    return [Step(int(minutes), what) for minutes, what in ROW.findall(text)]
 
 
 def misconceptions(text: str) -> list[tuple[str, str]]:
