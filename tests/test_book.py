@@ -103,7 +103,6 @@ def test_only_pages_with_explorables_load_their_scripts(pages):
         scripts = {Path(urlsplit(load).path).name for load in page.loads}
         own = {file.name for file in explore.static_files()}
         assert own & scripts == (own if 'class="cml-explorable"' in page.text else set()), page.path.name
-        assert "plotly.min.js" not in scripts, "plotly is loaded by page.js, when a figure comes into view"
 
 
 def test_launch_buttons_and_citation_name_the_book_s_own_repository(pages):

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from html import escape
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -156,7 +156,7 @@ def lighten_code(app, pagename, templatename, context, doctree) -> None:
 
 
 def copy_files(app) -> None:
-    """Put MathJax, plotly and the explorables' files beside the pages; none of them is kept in the repository.
+    """Put MathJax and the explorables' files beside the pages; none of them is kept in the repository.
 
     Before the pages are written: Sphinx puts a digest of a script that is there into its address, so that no browser runs an
     old one on a new page.
@@ -167,7 +167,6 @@ def copy_files(app) -> None:
     static.mkdir(parents=True, exist_ok=True)
     mathjax = next(file for file in metadata.files("sphinx-mathjax-offline") if file.name == MATHJAX)
     shutil.copyfile(mathjax.locate(), static / MATHJAX)
-    shutil.copyfile(resources.files("plotly") / "package_data" / "plotly.min.js", static / "plotly.min.js")
     for file in explore.static_files():
         shutil.copyfile(file, static / file.name)
     front.preview(static / PREVIEW)
