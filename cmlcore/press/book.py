@@ -16,7 +16,7 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from cmlcore import explore
-from cmlcore.press import front, full_runs, reference
+from cmlcore.press import front, full_runs, lighten, reference
 from cmlcore.press.notebooks import ROOT
 
 # Tokens of code that have the color of plain text: names, punctuation, spaces. An element for each is a quarter of a page.
@@ -196,6 +196,7 @@ def setup(app) -> dict:
     app.connect("html-page-context", add_explore_files)
     app.connect("html-page-context", lighten_code)
     app.connect("builder-inited", copy_files)
+    app.connect("build-finished", lighten.lighten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
