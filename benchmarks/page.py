@@ -2,7 +2,7 @@
 
 Two tables. One program beside its floor: a meta-gradient of the sine network, 20 free and 20 nudged Adam steps, against its
 operations at the rate of a plain loop over typed arrays. And every explorable of the site as `make site` built it, at two widths of
-the window: from the input event to the finished drawing, and of that the program's and plotly's part.
+the window: from the input event to the finished drawing, and of that the program's part and the drawing's.
 """
 
 import argparse
@@ -78,13 +78,9 @@ def against_the_floor(page) -> dict:
 
 MOVE = """async ([name, moves]) => {
   const element = document.getElementById(name), controls = [...element.querySelectorAll("[data-knob]")], rows = [];
-  const react = Plotly.react;
-  let drawing = 0;
-  Plotly.react = function (...given) { const start = performance.now(); react.apply(this, given); drawing += performance.now() - start; };
   let seed = 1;
   const random = (n) => (seed = (seed * 48271) % 2147483647) % n;
   for (let move = 0; move < moves; move++) {
-    drawing = 0;
     await new Promise(requestAnimationFrame);
     const places = () => controls.map((control) => (control.tagName === "SELECT" ? control.selectedIndex : Number(control.value))).join();
     const start = performance.now(), before = places();
@@ -95,9 +91,8 @@ MOVE = """async ([name, moves]) => {
     while (places() === before);
     controls[0].dispatchEvent(new Event("input", { bubbles: true }));
     while (element.querySelector(".cml-link").hash !== "#" + element.dataset.shown) await new Promise((done) => setTimeout(done));
-    rows.push([performance.now() - start, element.explorable.milliseconds || 0, drawing]);
+    rows.push([performance.now() - start, element.explorable.milliseconds || 0, element.explorable.drawn]);
   }
-  Plotly.react = react;
   return rows;
 }"""
 
@@ -111,7 +106,7 @@ def chapter(page, path) -> list[dict]:
         page.wait_for_function("name => document.getElementById(name).dataset.shown", arg=name)
         times = list(zip(*page.evaluate(MOVE, [name, MOVES + 2])[2:]))
         row = {"chapter": path.stem, "explorable": name.removeprefix("explorable-")}
-        for key, values in zip(("answer", "program", "plotly"), times):
+        for key, values in zip(("answer", "program", "drawing"), times):
             row |= {f"{key}_ms": round(statistics.median(values), 1), f"{key}_slowest_ms": round(max(values), 1)}
         rows.append(row)
     return rows
@@ -126,9 +121,9 @@ def text(receipt: dict) -> str:
         f"at {p['rate'] / 1e9:.2g} GFLOP/s of a plain loop; {p['times_floor']} times the floor.",
     ]
     for window, rows in receipt["explorables"].items():
-        lines += ["", f"{window}: milliseconds from input to drawing, median (slowest); of it the program, and plotly"]
+        lines += ["", f"{window}: milliseconds from input to drawing, median (slowest); of it the program, and the drawing"]
         for r in sorted(rows, key=lambda r: -r["answer_ms"]):
-            parts = "".join(f"{r[f'{key}_ms']:8.1f} ({r[f'{key}_slowest_ms']:5.1f})" for key in ("answer", "program", "plotly"))
+            parts = "".join(f"{r[f'{key}_ms']:8.1f} ({r[f'{key}_slowest_ms']:5.1f})" for key in ("answer", "program", "drawing"))
             lines.append(f"  {r['chapter']:26}{r['explorable']:26}{parts}")
     return "\n".join(lines)
 

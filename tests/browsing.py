@@ -117,8 +117,11 @@ def outputs(page, one):
 
 
 def drawn(page, one):
-    """The marks that the figure shows, as SVG."""
-    return page.evaluate("name => [...document.querySelectorAll(`#explorable-${name} .cartesianlayer`)].map(e => e.innerHTML).join('')", one.name)
+    """The marks that the figure shows, as SVG, and its heat maps."""
+    return page.evaluate(
+        "name => [...document.querySelectorAll(`#explorable-${name} .cml-moving`)].map(e => e.innerHTML + (e.querySelector('canvas')?.toDataURL() ?? '')).join('')",
+        one.name,
+    )
 
 
 def sentence(page, one):

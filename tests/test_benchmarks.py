@@ -84,7 +84,7 @@ def test_the_page_s_meta_gradient_is_counted_by_hand():
 
 def test_a_table_of_the_page_can_be_read():
     row = {"chapter": "bilevel", "explorable": "stopped-early"}
-    row |= {f"{key}_{kind}": 1.5 for key in ("answer", "program", "plotly") for kind in ("ms", "slowest_ms")}
+    row |= {f"{key}_{kind}": 1.5 for key in ("answer", "program", "drawing") for kind in ("ms", "slowest_ms")}
     program = {"ms": 4.0, "fastest": 3.0, "slowest": 9.0, "rate": 3e9, "operations": 7e6, "floor_ms": 2.0, "times_floor": 2.0}
     receipt = {"machine": "a machine", "versions": {"chromium": "1"}, "program": program, "explorables": {"phone": [row]}}
     text = page.text(receipt)

@@ -9,7 +9,6 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 import yaml
 
-from cmlcore import explore
 from cmlcore.press import book, full_runs
 from cmlcore.press.notebooks import ROOT
 from cmlcore.runs import receipts
@@ -98,12 +97,14 @@ def test_links_within_the_book_lead_somewhere(pages):
     assert dead == []
 
 
-def test_only_pages_with_explorables_load_their_scripts(pages):
+def test_a_page_fetches_one_sheet_one_script_and_one_for_its_figures(pages):
     for page in pages.values():
-        scripts = {Path(urlsplit(load).path).name for load in page.loads}
-        own = {file.name for file in explore.static_files()}
-        assert own & scripts == (own if 'class="cml-explorable"' in page.text else set()), page.path.name
-        assert "plotly.min.js" not in scripts, "plotly is loaded by page.js, when a figure comes into view"
+        if page.path.parent.name != "book":
+            continue
+        files = [Path(urlsplit(load).path).name for load in page.loads if load.partition("?")[0].endswith((".css", ".js"))]
+        figures = ["figures.js"] if 'class="cml-explorable"' in page.text else []
+        assert files == ["site.css", *figures, "site.js", *(["tex-svg.js"] if 'class="math' in page.text else [])], page.path.name
+        assert "fontawesome" not in page.text
 
 
 def test_launch_buttons_and_citation_name_the_book_s_own_repository(pages):

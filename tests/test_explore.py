@@ -298,6 +298,16 @@ def test_every_mark_is_drawn():
     assert not any("nan" in text or "inf" in text for text in pictures)
 
 
+def test_plotly_has_every_mark_too():
+    one = Explorable(**EVERYTHING)
+    made = one.plotly(beta=1.0)
+    assert [trace.type for trace in made.data] == ["scatter"] * 8 + ["bar", "heatmap"]
+    np.testing.assert_allclose(made.data[-1].z, one.at(beta=1.0)["image"])
+    assert made.data[7].text == ("1.0 & 2",) and made.layout.yaxis2.type == "log" and made.layout.yaxis3.scaleanchor == "x3"
+    np.testing.assert_allclose(made.layout.xaxis.range, one.lowered["panels"][0]["x"]["range"])
+    assert json.loads(made.to_json())["data"]
+
+
 def test_an_image_keeps_its_pixels():
     from base64 import b64decode
     from io import BytesIO
@@ -416,7 +426,7 @@ def test_another_versions_payload_is_refused():
 
 
 def test_static_files_are_there():
-    assert [Path(file).name for file in explore.static_files()] == ["page.css", *(file.name for file in RUNTIME), "handle.js", "label.js", "page.js"]
+    assert [Path(file).name for file in explore.static_files()] == ["page.css", *(file.name for file in RUNTIME), "handle.js", "label.js", "draw.js", "page.js"]
     assert all(file.exists() for file in explore.static_files())
     assert set(RUNTIME) == set(RUNTIME[0].parent.glob("*.js"))
 

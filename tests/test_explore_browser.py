@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -88,11 +87,8 @@ ALL = [LIGHT, HEAVY, STORED]
 
 def write(folder, explorables, policy=""):
     """A page with nothing but explorables, as a folder of files."""
-    import plotly
-
     for file in explore.static_files():
         shutil.copy(file, folder)
-    shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", folder)
     head = "<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>Explorables</title><link rel='stylesheet' href='page.css'>"
     theme = "<style>:root{color-scheme:light}[data-theme=dark]{color-scheme:dark}body{margin:8px;background:Canvas;color:CanvasText}</style>"
     scripts = "".join(f"<script defer src='{file.name}'></script>" for file in explore.static_files() if file.suffix == ".js")
@@ -220,15 +216,15 @@ def test_a_page_with_one_explorable_has_plain_links(page, tmp_path):
     assert element(page, LIGHT).locator(".cml-link").get_attribute("href") == "#beta=1&theta=0.5"
 
 
-def test_plotly_waits_until_a_figure_comes_near(page, tmp_path):
+def test_a_figure_waits_until_it_comes_near(page, tmp_path):
     address = write(tmp_path, [LIGHT])
     text = (tmp_path / "index.html").read_text(encoding="utf-8")
     (tmp_path / "index.html").write_text(text.replace("<main>", "<main><div style='height:4000px'></div>"), encoding="utf-8")
     page.goto(address)
     page.wait_for_timeout(300)
-    assert not page.evaluate("Boolean(window.Plotly)")
+    assert not page.locator(".cml-awake").count() and not drawn(page, LIGHT).count("<path")
     settle(page, LIGHT)
-    assert page.evaluate("Boolean(window.Plotly)")
+    assert page.locator(".cml-awake").count() and drawn(page, LIGHT).count("<path")
 
 
 def test_a_screen_reader_hears_name_value_and_sentence(page, address):
@@ -255,7 +251,7 @@ def test_a_phone_shows_all_of_it(page, address, width):
         settle(page, one)
         element(page, one).locator("summary").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for box in page.evaluate("[...document.querySelectorAll('.cml-plot, .cml-plot .main-svg, .cml-knob')].map(e => e.getBoundingClientRect().right)"):
+    for box in page.evaluate("[...document.querySelectorAll('.cml-plot, .cml-moving > svg, .cml-knob')].map(e => e.getBoundingClientRect().right)"):
         assert box <= width
 
 
@@ -310,7 +306,7 @@ HELD = Explorable(
 def grip(page, number):
     """Where a handle stands, and the area of its panel: middle (x, y), and left, top, width, height."""
     box = element(page, HELD).locator(".cml-grip").nth(number).bounding_box()
-    area = element(page, HELD).locator(".nsewdrag").nth(number).bounding_box()
+    area = element(page, HELD).locator(".cml-field").nth(number).bounding_box()
     return (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), (area["x"], area["y"], area["width"], area["height"])
 
 
@@ -403,7 +399,7 @@ KINDS = Explorable(
 PLACES = """(plot) => {
   const middles = (marks) => [...marks].map((e) => [e, getComputedStyle(e)]).filter(([, style]) => style.strokeWidth !== "0px" || style.fill !== "none")
     .map(([e]) => e.getBoundingClientRect()).map((b) => [b.left + b.width / 2, b.top + b.height / 2]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
-  const moving = ".cml-moving .overplot :is(path.js-line, path.point, path.js-fill, .point path, image)";
+  const moving = ".cml-moving .cml-marks > g > *, .cml-heat";
   return [middles(plot.querySelectorAll(".cml-still svg svg > :is(path, circle, rect, image)")), middles(plot.querySelectorAll(moving))];
 }"""
 
@@ -422,10 +418,27 @@ def test_the_picture_of_jupyter_and_of_paper_is_the_one_of_the_page(page, tmp_pa
     assert counts == [8, 4, 1, 5]
 
 
+def test_a_mark_under_the_pointer_reads_its_numbers_off(page, tmp_path):
+    page.goto(write(tmp_path, [KINDS]))
+    settle(page, KINDS)
+    shown = KINDS.at()
+    read = [("circle", 0, "0.1, 0.995"), ("rect", 2, "3, 0.8"), ("canvas", 0, None), ("circle", -1, None)]
+    for plot, (mark, number, wanted) in zip(element(page, KINDS).locator(".cml-plot").all(), read):
+        reading = plot.locator(".cml-reading")
+        assert not reading.is_visible()
+        one = plot.locator(f".cml-marks {mark}, {mark}.cml-heat").nth(number)
+        one.scroll_into_view_if_needed()
+        one.hover(force=True)
+        wanted = wanted or (f"{shown['picture'][1, 2]:.4g}" if mark == "canvas" else f"2.8, {np.exp(-2.8):.4g}")
+        assert reading.inner_text() == wanted
+        page.mouse.move(2, 2)
+        assert not reading.is_visible()
+
+
 def test_figures_follow_the_theme(page, address):
     page.goto(address)
     settle(page, LIGHT)
-    color = "getComputedStyle(document.querySelector('.cml-moving .xtick text')).fill"
+    color = "getComputedStyle(document.querySelector('.cml-axes text')).fill"
     light = page.evaluate(color)
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
     page.wait_for_function(f"{color} !== {json.dumps(light)}")
@@ -468,11 +481,11 @@ def test_no_eval_and_no_worker_are_needed(browser, tmp_path, policy):
     page.close()
 
 
-def test_a_missing_library_is_said(browser, tmp_path):
+def test_a_missing_script_is_said(browser, tmp_path):
     address = write(tmp_path, [LIGHT])
-    (tmp_path / "plotly.min.js").unlink()
+    (tmp_path / "draw.js").unlink()
     page = browser.new_page()
     page.goto(address)
-    page.wait_for_function("document.querySelector('.cml-say').textContent.includes('plotly.min.js did not load')")
+    page.wait_for_function("document.querySelector('.cml-say').textContent.includes('draw.js did not load')")
     assert element(page, LIGHT).locator(".cml-still svg").first.is_visible()
     page.close()

@@ -115,7 +115,7 @@ def address(tmp_path_factory):
 
 def place(page, one, panel, x, y, ranges):
     """A point of a panel in pixels, for values on its axes; a panel leaves 3 % of room."""
-    frame = element(page, one).locator(".cml-plot").nth(panel).locator(".nsewdrag").bounding_box()
+    frame = element(page, one).locator(".cml-plot").nth(panel).locator(".cml-field").bounding_box()
     share = lambda value, low, high: (value - low + 0.03 * (high - low)) / (1.06 * (high - low))
     return frame["x"] + share(x, *ranges[0]) * frame["width"], frame["y"] + (1 - share(y, *ranges[1])) * frame["height"]
 

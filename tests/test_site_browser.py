@@ -247,15 +247,36 @@ def require_marks(page, one):
     panels = element(page, one).locator(".cml-panels")
     pictures = []
     for seen in ("1", "0"):
-        panels.evaluate("(e, seen) => e.querySelectorAll('.cartesianlayer .overplot').forEach(marks => marks.style.opacity = seen)", seen)
+        panels.evaluate("(e, seen) => e.querySelectorAll(':is(.cml-marks, .cml-heat)').forEach(marks => marks.style.opacity = seen)", seen)
         pictures.append(Image.open(io.BytesIO(panels.screenshot())).convert("RGB"))
-    panels.evaluate("e => e.querySelectorAll('.cartesianlayer .overplot').forEach(marks => marks.style.opacity = '')")
+    panels.evaluate("e => e.querySelectorAll(':is(.cml-marks, .cml-heat)').forEach(marks => marks.style.opacity = '')")
     boxes = panels.evaluate(
         "e => { const o = e.getBoundingClientRect(); return [...e.querySelectorAll('.cml-plot')].map(plot => { const b = plot.getBoundingClientRect();"
         "return [b.left - o.left, b.top - o.top, b.right - o.left, b.bottom - o.top] }) }"
     )
     blank = [number for number, box in enumerate(boxes) if ImageChops.difference(*(picture.crop(box) for picture in pictures)).getbbox() is None]
     assert boxes and not blank, f"panels {blank} of {len(boxes)} show no marks"
+
+
+TWINS = """name => {
+  const e = document.getElementById('explorable-' + name), parsed = document.createElement('template');
+  const told = (marks) => marks.map((m) => [m.tagName, ...[...m.attributes].map((a) => `${a.name}=${a.value}`), m.textContent].join(' | '));
+  return [...e.querySelectorAll('.cml-still > svg')].map((still, p) => {
+    parsed.innerHTML = `<svg>${e.explorable.stills()[p]}</svg>`;
+    const axes = [...still.children].filter((m) => m.hasAttribute('opacity')), marks = [...still.querySelector('svg').children].filter((m) => m.tagName !== 'image');
+    return [told([...axes, ...marks]), told([...parsed.content.firstChild.children])];
+  });
+}"""
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-?\d+)?")
+
+
+def require_twins(page, one):
+    """At its start the page draws what Python drew: the same marks in the same colors, each coordinate to a tenth of a pixel."""
+    for still, moving in page.evaluate(TWINS, one.name):
+        assert [NUMBER.sub("#", mark) for mark in still] == [NUMBER.sub("#", mark) for mark in moving]
+        for ours, theirs in zip(still, moving):
+            apart = [abs(float(a) - float(b)) for a, b in zip(NUMBER.findall(ours), NUMBER.findall(theirs))]
+            assert max(apart, default=0) < 0.25, (ours, theirs)
 
 
 def press(page, one, knob):
@@ -284,6 +305,7 @@ def test_an_explorable_shows_its_state_and_follows_every_knob_by_keyboard(readin
     start = {knob.name: knob.start for knob in one.knobs}
     assert settle(page, one) == start
     require_marks(page, one)
+    require_twins(page, one)
     before = drawn(page, one), outputs(page, one)
     assert sentence(page, one) == told(one, before[1], start)
     for knob in one.knobs:
@@ -348,7 +370,7 @@ def hashes(texts):
 def test_the_page_computes_under_a_policy_without_eval(browser, site, serve):
     """What a strict host may say: our scripts, blobs as workers, the theme's own inline scripts and two buttons by their hashes.
 
-    No eval. Styles must be allowed inline: plotly, MathJax and the theme set them.
+    No eval. Styles must be allowed inline: MathJax and the theme set them.
     """
     one = next(one for one in BOOK if one.kind == "program")
     text = (site / f"book/{one.chapter}.html").read_text(encoding="utf-8")

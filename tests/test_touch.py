@@ -128,7 +128,7 @@ def agrees(page, settings):
 def drag(page, one, panel, start, end):
     """A mouse in a panel, between places given as shares of the plot, from the left and from below; without a start, from the panel's ring."""
     plot = element(page, one).locator(".cml-plot").nth(panel)
-    frame = plot.locator(".nsewdrag").bounding_box()
+    frame = plot.locator(".cml-field").bounding_box()
     at = lambda x, y: (frame["x"] + x * frame["width"], frame["y"] + (1 - y) * frame["height"])
     if start is None:
         ring = plot.locator(".cml-grip").bounding_box()
@@ -139,7 +139,7 @@ def drag(page, one, panel, start, end):
 
 def press(page, panel, x, y):
     """A finger in a panel, at a share of the plot's width from the left and of its height from below."""
-    frame = element(page, GAME).locator(".cml-plot").nth(panel).locator(".nsewdrag").bounding_box()
+    frame = element(page, GAME).locator(".cml-plot").nth(panel).locator(".cml-field").bounding_box()
     page.mouse.click(frame["x"] + x * frame["width"], frame["y"] + (1 - y) * frame["height"])
 
 
@@ -186,7 +186,7 @@ def test_a_finger_presses_on_a_phone_and_nothing_leaves_the_window(browser, addr
     page = context.new_page()
     page.goto(address)
     settle(page, GAME)
-    frame = element(page, GAME).locator(".cml-plot").first.locator(".nsewdrag").bounding_box()
+    frame = element(page, GAME).locator(".cml-plot").first.locator(".cml-field").bounding_box()
     page.touchscreen.tap(frame["x"] + 0.8 * frame["width"], frame["y"] + 0.9 * frame["height"])
     assert settle(page, GAME)["path"] == "1"
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -1,4 +1,4 @@
-"""The drawing, declared once: panels of marks over named outputs. `svg` draws it in Python, page.js with plotly.
+"""The drawing, declared once: panels of marks over named outputs. `picture.svg` draws it in Python, draw.js in a page.
 
 Wherever a mark takes x, y, ... a text names an output (or a knob), anything else is data that never changes. Marks lower
 to six primitives (path, points, area, bars, image, text), which is all that the two renderers know.

@@ -118,6 +118,12 @@ class Explorable:
 
         return live(self)
 
+    def plotly(self, **settings):
+        """The drawing at these settings as a figure of plotly, for a talk or a paper. Needs plotly."""
+        from cmlcore.explore import as_plotly
+
+        return as_plotly.figure(self, **settings)
+
     def _ipython_display_(self):
         display = need("IPython.display", "book").display
         if os.environ.get("CMLCORE_FACE") != "page":

@@ -3,7 +3,7 @@
  *   const follow = CMLHandle.attach(panel, plot, hands);   // null for a panel without any
  *   follow();                                              // after every drawing
  *
- * plot: the element that plotly draws into. hands: what the figure lends,
+ * plot: the element that draw.js draws into. hands: what the figure lends,
  *   data(references): the numbers that they place, of the newest drawing, or null before the first
  *   at(knob):         where the knob stands: a number, an option's index, the pairs of `Points`
  *   put({knob: value}): sets knobs; a radius comes as {knob: {part: 0 ... 1}}
@@ -91,7 +91,7 @@ var CMLHandle = (function () {
       mark.sets ? [handle(mark, panel, hands)] : mark.kind === "touch" ? [touch(mark, panel, hands)]
         : mark.kind === "pen" ? [pen({ ...mark, level: level(mark) }, panel, hands)] : []);
     if (!all.length) return null;
-    const area = () => plot.querySelector(".nsewdrag")?.getBoundingClientRect();
+    const area = () => plot.querySelector(".cml-field")?.getBoundingClientRect();
     const clip = (share) => Math.min(Math.max(share, 0), 1);
     let held = null, from = null, moved = false;
     plot.parentElement.classList.add("cml-held");

@@ -1,9 +1,8 @@
 /* Brings the explorables of a page to life (`render_html` in page.py writes them): no kernel, no network, no eval.
  *
  * Settings come from native controls or from the link (#beta=0.1, with several explorables on a page #two-bowls.beta=0.1);
- * a source (a grid recorded beforehand, or the traced program in a Worker) answers with outputs; the drawing, the
- * sentence and the table follow. Plotly is loaded when the first figure comes near the view:
- * window.CMLCORE_PLOTLY_URL, or plotly.min.js beside this file.
+ * a source (a grid recorded beforehand, or the traced program in a Worker) answers with outputs; the drawing (draw.js),
+ * the sentence and the table follow. A figure begins to compute when it comes near the view.
  */
 (function () {
   "use strict";
@@ -201,135 +200,6 @@
 
   const SOURCES = { grid: gridSource, program: programSource };
 
-  // --- The drawing, with plotly: the twin of picture.py ---------------------------------------------------------------
-
-  const here = document.currentScript && document.currentScript.src;
-  let plotly = null;
-
-  function loadPlotly() {
-    if (!plotly)
-      plotly = new Promise((resolve, reject) => {
-        if (window.Plotly) return resolve();
-        const script = document.createElement("script");
-        script.src = window.CMLCORE_PLOTLY_URL || new URL("plotly.min.js", here).href;
-        script.onload = () => resolve();
-        script.onerror = () => reject(new Error(`${script.src} did not load`));
-        document.head.append(script);
-      });
-    return plotly;
-  }
-
-  const HOVER = "%{x:.4~g}, %{y:.4~g}<extra></extra>";
-
-  /** What a mark places: outputs, knobs and constants, one after the other. */
-  const along = (references, scope) => references.flatMap((ref) => (typeof ref === "string" ? scope[ref] : numbers(ref[0])));
-
-  function rows(reference, scope) {
-    if (Array.isArray(reference)) return reference[0].split(";").map(numbers);
-    const flat = scope[reference], [n, m] = scope.shapes[reference];
-    return Array.from({ length: n }, (_, i) => flat.slice(i * m, (i + 1) * m));
-  }
-
-  /** On a log axis a line that lies along the end of the range has been clamped there: it leaves the picture instead. */
-  function leaving(values, { range, log }) {
-    if (!log) return values;
-    const [first, last] = range.map(Math.log10).sort((a, b) => a - b), room = ((last - first) * 0.03) / 1.06;
-    const ends = [[10 ** (first + room), 1e-9], [10 ** (last - room), 1e9]];
-    const same = (value, end) => Math.abs(value / end - 1) < 1e-4;
-    return values.map((value, k) => {
-      const found = ends.find(([end]) => same(value, end) && (same(values[k - 1], end) || same(values[k + 1], end)));
-      return found ? value * found[1] : value;
-    });
-  }
-
-  const MARKS = {
-    path(mark, scope, ink) {
-      const line = { color: ink, width: mark.width, dash: mark.dash ? "6px,4px" : "solid", simplify: false };
-      const trace = { type: "scatter", mode: "lines", x: along(mark.x, scope), y: leaving(along(mark.y, scope), scope.upright), line, hovertemplate: HOVER };
-      if (!mark.arrow) return trace;
-      const marker = { symbol: ["circle", "arrow"], size: [0, 13], angleref: "previous", color: ink };
-      return { ...trace, mode: "lines+markers", marker };
-    },
-    points: (mark, scope, ink) => ({
-      type: "scatter", mode: "markers", x: along(mark.x, scope), y: along(mark.y, scope),
-      marker: { color: ink, size: mark.size, opacity: 1 }, hovertemplate: HOVER,
-    }),
-    area(mark, scope, ink) {
-      const [x, low, high] = [mark.x, mark.y, mark.upper].map((refs) => along(refs, scope));
-      return {
-        type: "scatter", mode: "lines", x: [...x, ...x.slice().reverse()], y: [...low, ...high.slice().reverse()],
-        fill: "toself", fillcolor: ink + "38", line: { width: 0 }, hoverinfo: "skip",
-      };
-    },
-    bars: (mark, scope, ink) => ({
-      type: "bar", x: along(mark.x, scope), y: along(mark.y, scope), width: mark.width, marker: { color: ink }, hovertemplate: HOVER,
-    }),
-    image: (mark, scope) => ({
-      type: "heatmap", z: rows(mark.z[0], scope), zmin: mark.low, zmax: mark.high, showscale: false,
-      colorscale: mark.scale.map((color, k) => [k / 2, color]), hovertemplate: "%{z:.4~g}<extra></extra>",
-    }),
-    text: (mark, scope, ink) => ({
-      type: "scatter", mode: "text", x: along(mark.x, scope), y: along(mark.y, scope), text: [tell(mark.say, scope.words)],
-      textposition: { start: "middle right", middle: "middle center", end: "middle left" }[mark.anchor],
-      textfont: { color: ink, size: scope.small ? 10 : 13 }, hoverinfo: "skip",
-    }),
-  };
-
-  /** Every mark of an axis that has room for its text, or every second one, or every third ... */
-  function spaced(ticks, length) {
-    const widest = Math.max(...ticks.map(([, text]) => text.length)) * 7 + 8;
-    const every = Math.max(1, Math.ceil((ticks.length * widest) / length));
-    return ticks.filter((_, k) => k % every === 0);
-  }
-
-  function axis({ range, log, ticks }, ink) {
-    return {
-      type: log ? "log" : "linear", range: log ? range.map(Math.log10) : range, autorange: false, fixedrange: true,
-      tickvals: ticks.map(([value]) => value), ticktext: ticks.map(([, text]) => text),
-      ticks: "outside", ticklen: 4, tickcolor: "rgba(0,0,0,0)", tickfont: { size: 12 }, showline: false, zeroline: false, gridcolor: "rgba(128,128,128,.25)", color: ink,
-    };
-  }
-
-  /** A plot that is drawn with less around it: its titles are smaller, and the upright one, which may be too long for it, lies above. */
-  const isSmall = (panel, width, height) => width < 260 || height < 190 || panel.y.title.length * 7 > height - 56;
-
-  function figure(panel, scope, ink, width, height, direct) {
-    const small = isSmall(panel, width, height);
-    const bare = ({ title, ticks }) => !title && !ticks.length;
-    const margin = small
-      ? { l: bare(panel.y) ? 6 : 40, r: 8, t: panel.y.title ? 19 : 8, b: bare(panel.x) ? 6 : panel.x.title ? 34 : 22 }
-      : { l: bare(panel.y) ? 14 : 58, r: 14, t: 10, b: bare(panel.x) ? 10 : 46 };
-    const across = { ...panel.x, ticks: spaced(panel.x.ticks, width - margin.l - margin.r) };
-    const layout = {
-      xaxis: axis(across, ink), yaxis: axis(panel.y, ink), showlegend: false, dragmode: false, hovermode: "closest", autosize: true,
-      margin, bargap: 0, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { family: "system-ui, sans-serif", size: 13, color: ink },
-    };
-    if (small) layout.xaxis.tickfont = layout.yaxis.tickfont = { size: 10 };
-    if (panel.square) {
-      Object.assign(layout.yaxis, { scaleanchor: "x", constrain: "domain" });
-      layout.xaxis.constrain = "domain";
-    }
-    const seen = { ...scope, small, upright: panel.y };
-    const inside = [width - margin.l - margin.r, height - margin.t - margin.b];
-    const traces = [...panel.marks.filter((mark) => MARKS[mark.kind]).map((mark) => MARKS[mark.kind](mark, seen, mark.color === "ink" ? ink : mark.color)), ...named(panel, scope, ink, inside, direct)];
-    return [traces, layout];
-  }
-
-  /** The labels of a panel as texts beside their marks, where `direct` has them, a list; an empty one is filled here, once. */
-  function named(panel, scope, ink, [width, height], direct) {
-    const marks = panel.marks.filter(({ kind }) => kind === "path" || kind === "points" || kind === "area" || kind === "bars")
-      .map((mark) => ({ kind: mark.kind, label: mark.label, color: mark.color, x: along(mark.x, scope), y: along(mark.y, scope) }));
-    if (!window.CMLLabel || width < 190 || !marks.some(({ label }) => label)) return [];
-    if (!direct.labels) direct.labels = Object.keys(window.CMLLabel.place(panel, marks, width, height));
-    const places = window.CMLLabel.place(panel, marks, width, height, direct.labels);
-    return Object.entries(places).map(([label, [x, y]]) => {
-      const { color } = marks.find((mark) => mark.label === label);
-      const text = [label.replace(/&/g, "&amp;").replace(/</g, "&lt;")];
-      return { type: "scatter", mode: "text", x: [x], y: [y], text, textposition: "middle center", textfont: { color: color === "ink" ? ink : color, size: 12 }, hoverinfo: "skip", cliponaxis: false };
-    });
-  }
-
   /** How long the program ran, for a text that has a place for it; browsers round to a tenth of a millisecond. */
   const took = (milliseconds) => (milliseconds < 0.15 ? "at most 0.1\u00a0ms" : `${show(milliseconds, "g", 2)}\u00a0ms`);
 
@@ -345,7 +215,9 @@
     const controls = knobs.map((knob) => element.querySelector(`[data-knob="${knob.name}"]`));
     const plots = [...element.querySelectorAll(".cml-moving")];
     const written = { say: part("say").textContent, tables: part("tables").innerHTML, link: part("link").textContent };
-    const states = [], direct = plots.map(() => ({})); // direct: what is written beside its mark, by panel; decided anew for a new width
+    const direct = plots.map(() => ({})); // direct: what is written beside its mark, by panel; decided anew for a new width
+    const texts = { tell, show: (value) => show(roundTo(value, 4), "g", 4) };
+    const sheets = drawing.panels.map((panel, p) => window.CMLDraw && window.CMLDraw.sheet(plots[p], panel, texts));
     const handles = drawing.panels.map((panel, p) =>
       window.CMLHandle && window.CMLHandle.attach(panel, plots[p], hands()));
     const follows = knobs.map((knob, k) => knob.offers && pointed(k));
@@ -379,7 +251,7 @@
         const knob = knobs[place(name)], index = indexOf(controls[place(name)]);
         return knob.offers ? pairsOf(knob, knob.values[index]) : isChoice(knob) ? index : knob.values[index];
       };
-      const data = (references) => shown && along(references, shown.scope);
+      const data = (references) => shown && window.CMLDraw.along(references, shown.scope);
       return { data, at, put, turn: (name, move) => turn(place(name), move), plays: (name) => Boolean(knobs[place(name)].moves), levels: (name) => knobs[place(name)].level };
     }
 
@@ -535,9 +407,12 @@
       clearTimeout(spoken);
       // Speak when the slider rests, not at every step, and not of a figure that nobody touched.
       if (touched) spoken = setTimeout(() => (part("status").textContent = sentence), 400);
+      const start = performance.now();
       draw();
+      const drawn = performance.now() - start;
       document.querySelectorAll(`[data-cml-clock="${name}"]`).forEach((clock) => (clock.textContent = took(milliseconds)));
-      element.explorable = { indices, outputs, milliseconds }; // what the figure now shows, for whoever checks it
+      const stills = () => sheets.map((sheet) => sheet.still(scope, 420, drawing.height));
+      element.explorable = { indices, outputs, milliseconds, drawn, stills }; // what the figure now shows, for whoever checks it
       element.dataset.shown = address(indices);
     }
 
@@ -582,20 +457,13 @@
     }
 
     function draw() {
-      if (!shown || !window.Plotly) return;
-      const ink = getComputedStyle(element).color;
-      plots.forEach((plot, p) => {
-        const { clientWidth: width, clientHeight: height } = plot;
+      if (!shown) return;
+      const sizes = plots.map(({ clientWidth, clientHeight }) => [clientWidth, clientHeight]); // all are asked before anything changes
+      sizes.forEach(([width, height], p) => {
         if (!width) return; // folded away
-        const [data, layout] = figure(drawing.panels[p], shown.scope, ink, width, height, direct[p]);
+        sheets[p].draw(shown.scope, width, height, direct[p]);
         keyed(p);
-        const state = `${ink} ${width} ${height} ${JSON.stringify(data)}`;
-        if (state === states[p]) return handles[p]?.(); // this panel does not follow the knob that moved; its rings may
-        states[p] = state;
-        Object.assign(layout, { width, height });
-        plot.parentElement.classList.toggle("cml-small", isSmall(drawing.panels[p], width, height));
-        const drawn = window.Plotly.react(plot, data, layout, { displayModeBar: false, doubleClick: false });
-        if (handles[p]) drawn.then(handles[p]);
+        handles[p]?.();
       });
     }
 
@@ -618,16 +486,10 @@
       console.error(`explorable ${name}: ${problem}`);
     }
 
-    let waking = false;
-    async function wake() {
-      if (waking) return;
-      waking = true;
-      try {
-        await loadPlotly();
-        ask = SOURCES[source.kind](source, knobs, failed);
-      } catch (problem) {
-        return failed(problem.message);
-      }
+    function wake() {
+      if (ask) return;
+      if (!window.CMLDraw) return failed("draw.js did not load");
+      ask = SOURCES[source.kind](source, knobs, failed);
       element.classList.add("cml-awake");
       follow();
     }
@@ -684,7 +546,7 @@
     document.fonts?.ready.then(fit);
     const sized = new ResizeObserver(() => requestAnimationFrame(draw));
     plots.forEach((plot) => sized.observe(plot));
-    return { element, wake, draw, obey, print, name, label };
+    return { element, wake, obey, print, name, label };
   }
 
   function nearest(values, wanted) {
@@ -732,9 +594,6 @@
     addEventListener("hashchange", () => obeyAddress("nearest"));
     addEventListener("beforeprint", () => all.forEach((one) => one.print(true)));
     addEventListener("afterprint", () => all.forEach((one) => one.print(false)));
-    const recolor = () => requestAnimationFrame(() => all.forEach((one) => one.draw()));
-    new MutationObserver(recolor).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme", "data-mode", "class"] });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolor);
   }
 
   if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);

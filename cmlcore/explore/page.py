@@ -14,7 +14,7 @@ _FEW = 11  # rows of a table of 1-d outputs
 
 def static_files() -> list:
     """The files that a page with explorables loads once, in this order."""
-    return [HERE / "page.css", *RUNTIME, HERE / "handle.js", HERE / "label.js", HERE / "page.js"]
+    return [HERE / "page.css", *RUNTIME, HERE / "handle.js", HERE / "label.js", HERE / "draw.js", HERE / "page.js"]
 
 
 def payload(explorable) -> dict:
@@ -93,7 +93,7 @@ def _panels(payload, figure):
 
 
 def _titles(panel):
-    """Titles of the axes beside the moving figure: plotly would measure them anew at every move, half of its time."""
+    """Titles of the axes beside the moving figure, where its size leaves room for them."""
     return "".join(f'<div class="cml-axis-{name}">{html.escape(panel[name]["title"])}</div>' for name in ("x", "y") if panel[name]["title"])
 
 

@@ -1,6 +1,6 @@
 """The drawing as SVG: in Jupyter, in print, on a page before (or without) scripts. Text takes the theme's own color.
 
-It reads the plain data that `drawing.lower` makes, as page.js does, with the same margins, ticks and sizes.
+It reads the plain data that `drawing.lower` makes, as its twin draw.js does, with the same margins, ticks and sizes.
 """
 
 import base64

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from html import escape
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -16,7 +16,7 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from cmlcore import explore
-from cmlcore.press import front, full_runs, reference
+from cmlcore.press import front, full_runs, lighten, reference
 from cmlcore.press.notebooks import ROOT
 
 # Tokens of code that have the color of plain text: names, punctuation, spaces. An element for each is a quarter of a page.
@@ -156,7 +156,7 @@ def lighten_code(app, pagename, templatename, context, doctree) -> None:
 
 
 def copy_files(app) -> None:
-    """Put MathJax, plotly and the explorables' files beside the pages; none of them is kept in the repository.
+    """Put MathJax and the explorables' files beside the pages; none of them is kept in the repository.
 
     Before the pages are written: Sphinx puts a digest of a script that is there into its address, so that no browser runs an
     old one on a new page.
@@ -167,7 +167,6 @@ def copy_files(app) -> None:
     static.mkdir(parents=True, exist_ok=True)
     mathjax = next(file for file in metadata.files("sphinx-mathjax-offline") if file.name == MATHJAX)
     shutil.copyfile(mathjax.locate(), static / MATHJAX)
-    shutil.copyfile(resources.files("plotly") / "package_data" / "plotly.min.js", static / "plotly.min.js")
     for file in explore.static_files():
         shutil.copyfile(file, static / file.name)
     front.preview(static / PREVIEW)
@@ -197,6 +196,7 @@ def setup(app) -> dict:
     app.connect("html-page-context", add_explore_files)
     app.connect("html-page-context", lighten_code)
     app.connect("builder-inited", copy_files)
+    app.connect("build-finished", lighten.lighten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
