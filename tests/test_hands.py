@@ -379,6 +379,8 @@ GESTURES = [
     ("photographs", 1, (0.3, 0.2), (0.5, 0.3), {"step"}),
     ("side-by-side", 0, (0.2, 0.4), (0.2, 0.05), {"steps"}),
     ("side-by-side", 3, (0.2, 0.4), (0.2, 0.1), {"nudge"}),
+    ("retuned", 0, (0.04, 0.12), (0.06, 0.12), {"neuron"}),
+    ("one-drawing-each", 0, (0.5, 0.6), (0.9, 0.6), {"drawing"}),
 ]
 
 
