@@ -1,7 +1,9 @@
 """What holds for every figure of the book, as its notebooks store it: one color for a role, and words for a reader."""
 
+import ast
 import json
 import re
+from collections import Counter
 
 import nbformat
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from cmlcore import explore
 from cmlcore.explore import drawing, picture
 from cmlcore.explore.drawing import COLORS, ROLES
-from cmlcore.press.notebooks import notebooks
+from cmlcore.press.notebooks import code_of, notebooks
 
 STORED = [
     (path.stem, payload["name"], json.loads(payload["figure"]))
@@ -56,6 +58,30 @@ def test_a_role_has_its_one_color(figure):
                 assert mark["color"] == COLORS.get(ROLES[role], "ink"), (panel["title"], mark["label"])
             if mark["label"] == "the wave":
                 assert mark["color"] == "ink"
+
+
+@every_figure
+def test_a_drawn_color_is_that_of_a_role(figure):
+    drawn = {mark["color"] for panel in figure["drawing"]["panels"] for mark in panel["marks"]}
+    assert drawn <= {COLORS.get(color, color) for color in ROLES.values()}
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+def test_what_is_judged_is_named_by_its_role(path):
+    """Purple is the outer loss, a query, what is held out. A cell names the role, so that no other curve takes the color because it is free."""
+    strings = (node for code in code_of(nbformat.read(path, as_version=4)) for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant))
+    assert [node.lineno for node in strings if node.value == "purple"] == []
+
+
+def test_headings_are_a_chapter_s_own():
+    """What a heading says happens in its chapter alone; those at a chapter's end are the same everywhere."""
+    heads = Counter()
+    for path in notebooks():
+        cells = nbformat.read(path, as_version=4).cells
+        texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+        texts += [output.get("data", {}).get("text/markdown", "") for cell in cells for output in cell.get("outputs", [])]
+        heads.update({head for text in texts for head in re.findall(r"^##+ (.*)", text, re.MULTILINE)})
+    assert {head for head, count in heads.items() if count > 1} == {"Three takeaways", "Exercises", "Sources"}
 
 
 @every_figure

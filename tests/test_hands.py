@@ -370,6 +370,17 @@ GESTURES = [
     ("two-photographs", 0, (0.66, 0.3), (0.66, 0.9), {"beta"}),
     ("two-photographs", 1, (0.66, 0.3), (0.66, 0.5), {"beta"}),
     ("laboratory", 0, None, (0.3, 0.4), {"beta"}),
+    ("how-many-points", 0, None, (0.8, 0.4), {"shots"}),
+    ("overfitting", 0, None, (0.3, 0.6), {"steps"}),
+    ("one-weight", 0, None, (0.75, 0.2), {"task_spread"}),
+    ("other-waves", 0, (0.5, 0.6), (0.5, 0.25), {"frequency"}),
+    ("how-many-hyperparameters", 1, None, (0.9, 0.3), {"doublings"}),
+    ("photographs", 0, None, (0.3, 0.6), {"step"}),
+    ("photographs", 1, (0.3, 0.2), (0.5, 0.3), {"step"}),
+    ("side-by-side", 0, (0.2, 0.4), (0.2, 0.05), {"steps"}),
+    ("side-by-side", 3, (0.2, 0.4), (0.2, 0.1), {"nudge"}),
+    ("retuned", 0, (0.04, 0.12), (0.06, 0.12), {"neuron"}),
+    ("one-drawing-each", 0, (0.5, 0.6), (0.9, 0.6), {"drawing"}),
 ]
 
 
