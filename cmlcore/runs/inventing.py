@@ -11,6 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from cmlcore.bilevel import Problem, Task, free
+from cmlcore.data.alphabets import ALPHABETS, drawn
+from cmlcore.explore import Beside, Strokes
+from cmlcore.explore.strokes import written
 from cmlcore.models import readout
 from cmlcore.models.conv4 import EPSILON
 from cmlcore.models.convolution import patches
@@ -19,6 +22,7 @@ from cmlcore.runs import parameters, receipts
 from cmlcore.runs.slow_features import Features, descent, start
 
 NEWEST = "features-symmetric"  # the receipt whose parameters the figure takes
+NAMES, FIRST = 20, 5  # characters that can be drawn, and those that a reader is asked for
 NO_NAME = -1e9  # the logit of a name that nothing was drawn for
 
 
@@ -108,3 +112,27 @@ def beliefs(network: Network, how: Features, drawn: Drawn, asked) -> jax.Array:
     problem = lesson(network)
     phi = descent(how, how.free_steps, 1)(free(problem, ()), problem.init((), drawn), Task(drawn, drawn)).phi
     return jax.nn.softmax(_logits(jnp.exp(network.log_gain) * phi, drawn, asked))
+
+
+# ---- what is drawn ---------------------------------------------------------------------------------------------------
+
+
+def given(*alphabets: str, asked: int, seed: int = 0) -> str:
+    """A setting of `alphabet_knob`: these alphabets' characters, and the one that is `asked` drawn once more."""
+    characters = [character for name in alphabets for character in ALPHABETS[name]]
+    texts = [written(drawn(character, 1000 * seed + k)) for k, character in enumerate(characters)]
+    again = written(drawn(characters[asked], 1000 * seed + 500 + asked, unsteady=1.5))
+    return "~".join([*texts, *[""] * (NAMES - len(texts)), again])
+
+
+def alphabet_knob() -> Strokes:
+    """Up to twenty characters and one of them again, drawn by a reader or taken from the book's own alphabets."""
+    offers = {name: [given(name, asked=k, seed=number) for k in (1, 4, 0, 3, 2)] for number, name in enumerate(ALPHABETS)}
+    offers["All twenty"] = [given(*ALPHABETS, asked=k) for k in (11, 3, 17, 6)]
+    names = [*(f"character {k}" for k in range(1, NAMES + 1)), "one of them again"]
+    return Strokes("drawings", "Your alphabet", names, FIRST, offers)
+
+
+def beside() -> Beside:
+    """The weights of both networks, for the page's file."""
+    return Beside("inventing", tuple(block["w"] for theta in (trained(), untrained()) for block in theta.blocks))
