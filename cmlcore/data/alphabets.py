@@ -56,7 +56,7 @@ def drawn(character: str, seed: int, unsteady: float = 1.0) -> list:
     return [by_hand(smooth(np.array([[float(part) for part in point.split(",")] for point in stroke.split()]))) for stroke in character.split("|")]
 
 
-def smooth(points: np.ndarray, between: int = 5) -> np.ndarray:
+def smooth(points: np.ndarray, between: int = 3) -> np.ndarray:
     """A Catmull-Rom curve through (n, 2) points, so many steps from one to the next."""
     if len(points) < 2:
         return points

@@ -569,6 +569,7 @@
       if (touched) spoken = setTimeout(() => (part("status").textContent = sentence), 400);
       draw();
       document.querySelectorAll(`[data-cml-clock="${name}"]`).forEach((clock) => (clock.textContent = took(milliseconds)));
+      CMLFloor.write(show);
       element.explorable = { indices, outputs, milliseconds }; // what the figure now shows, for whoever checks it
       element.dataset.shown = address(indices);
     }

@@ -15,7 +15,7 @@ _FEW = 11  # rows of a table of 1-d outputs
 
 def static_files() -> list:
     """The files that a page with explorables loads once, in this order."""
-    return [HERE / "page.css", *RUNTIME, *(HERE / f"{part}.js" for part in ("handle", "label", "strokes", "beside", "page"))]
+    return [HERE / "page.css", *RUNTIME, *(HERE / f"{part}.js" for part in ("handle", "label", "strokes", "beside", "floor", "page"))]
 
 
 def payload(explorable) -> dict:
