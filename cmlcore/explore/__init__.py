@@ -3,13 +3,16 @@
 The author's calls; all of it is this book's own.
 """
 
+from cmlcore.explore.beside import Beside
 from cmlcore.explore.drawing import COLORS, Arrow, Axis, Band, Bars, Dots, Drawing, Image, Line, Marker, Panel, Rule, Text
 from cmlcore.explore.explorable import MIME, Explorable, Row
 from cmlcore.explore.handle import Handle, Polar
 from cmlcore.explore.knobs import Choice, Knob
 from cmlcore.explore.loops import loops
 from cmlcore.explore.page import render_html, static_files
+from cmlcore.explore.program import remembered
 from cmlcore.explore.source import grid, traced
+from cmlcore.explore.strokes import Strokes
 from cmlcore.explore.touch import Pen, Points, Touch, Turns
 
 __all__ = [
@@ -17,6 +20,7 @@ __all__ = [
     "Axis",
     "Band",
     "Bars",
+    "Beside",
     "COLORS",
     "Choice",
     "Dots",
@@ -35,10 +39,12 @@ __all__ = [
     "Polar",
     "Row",
     "Rule",
+    "Strokes",
     "Text",
     "Touch",
     "Turns",
     "grid",
+    "remembered",
     "render_html",
     "static_files",
     "traced",

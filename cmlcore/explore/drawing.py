@@ -30,7 +30,7 @@ class Axis:
     """One axis: label with symbol, unit, and a range that stays while a slider moves.
 
     range: (first, last), shown with a little room around it; first > last turns the axis around; None takes what the
-           knobs' ends and starts reach.
+           knobs' ends and starts reach. An output's name in it is an end that moves: for what becomes more or less, and with ticks for all of it.
     ticks: where to mark it, or None for a choice; () for none.
     """
 
@@ -242,6 +242,7 @@ def names(drawing: Drawing) -> set:
             found |= {v for k, v in vars(mark).items() if isinstance(v, str) and k not in _WORDS}
             if isinstance(mark, Text):
                 found |= say.names(say.parse(mark.text))
+        found |= {end for axis in (panel.x, panel.y) for end in axis.range or () if isinstance(end, str)}
     return found
 
 
@@ -266,6 +267,10 @@ def _lower_panel(panel, scopes):
     image = next((mark for mark in panel.marks if isinstance(mark, Image)), None)
     axes = {}
     for name, axis in (("x", panel.x), ("y", panel.y)):
+        if any(isinstance(end, str) for end in axis.range or ()):
+            ticks = [[float(t), text] for t, text in zip(axis.ticks, _tick_texts(axis.ticks, axis.log))]
+            axes[name] = {"title": axis.title, "range": list(axis.range), "log": axis.log, "ticks": ticks}
+            continue
         given = tuple(float(v) for v in axis.range or ()) or (_image_range(image, name, scopes) if image else _reach(panel, name, axis, scopes))
         low, high = sorted(given)
         if not low < high or (axis.log and low <= 0):

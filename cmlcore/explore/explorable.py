@@ -12,6 +12,7 @@ import numpy as np
 
 from cmlcore.explore import drawing, handle, page, say
 from cmlcore.explore.source import traced
+from cmlcore.explore.strokes import Strokes
 from cmlcore.explore.touch import Pen, Points, Touch
 from cmlcore.extras import need
 
@@ -184,7 +185,7 @@ class Explorable:
                 raise ValueError(f"{self.name}: a Pen moves Points, and they need one; {knob.name} is a {type(knob).__name__}.")
             if isinstance(mark, Pen):
                 continue
-            ends = (knob.low, knob.high) if hasattr(knob, "low") else (0, len(knob.options) - 1)
+            ends = (knob.low, knob.high) if hasattr(knob, "low") else (0, len(knob.names if isinstance(knob, Strokes) else knob.options) - 1)
             if outside := [value for value in mark.value if not ends[0] <= value <= ends[1]]:
                 raise ValueError(f"{self.name}: a Touch gives {knob.name} the value {outside[0]:g}, outside {ends[0]:g} to {ends[1]:g}.")
 

@@ -7,6 +7,7 @@ extension of their own.
 import html
 
 from cmlcore.explore import page, picture
+from cmlcore.explore.strokes import Strokes
 from cmlcore.explore.touch import Points, Turns
 from cmlcore.extras import need
 
@@ -73,6 +74,9 @@ def _slider(knob):
         return ipywidgets.Textarea(value=knob.start, description=knob.label, style={"description_width": "12em"}, layout={"width": "auto", "max_width": "40em"})
     if isinstance(knob, Turns):
         return ipywidgets.Text(value=knob.start, description=knob.label, style={"description_width": "12em"})
+    if isinstance(knob, Strokes):  # no pad: what the page offers, to choose from
+        options = [(f"{text} {k}", record) for text, records in knob.offers.items() for k, record in enumerate(records, 1)]
+        return ipywidgets.Dropdown(options=options, value=knob.start, description=knob.label, style={"description_width": "12em"})
     options = list(zip(knob.options, knob.positions))
     label = f"{knob.label} ({knob.unit})" if knob.unit else knob.label
     kind = ipywidgets.SelectionSlider if hasattr(knob, "points") else ipywidgets.Dropdown

@@ -65,10 +65,17 @@
   // --- Knobs: a Choice has texts as values, Turns and Points have records, of which those that a reader makes are added as they come --
 
   const isChoice = (knob) => typeof knob.values[0] === "string" && !knob.moves && !knob.offers;
+  const isStrokes = (knob) => Boolean(knob.names);
 
   /** The place of a record among the values of Turns or Points, or -1 for what is none. */
   function placeOf(knob, record) {
-    if (knob.offers) {
+    if (isStrokes(knob)) {
+      try {
+        CMLStrokes.drawings(knob, record);
+      } catch {
+        return -1;
+      }
+    } else if (knob.offers) {
       try {
         record = recordOf(knob, pairsOf(knob, record));
       } catch {
@@ -128,7 +135,7 @@
 
   /** The traced program runs in a Worker, so that no slider stutters. While it works only the newest question waits. */
   function programSource({ program }, knobs, failed) {
-    const given = (knob, place) => (knob.moves ? moves(knob, place) : knob.offers ? pairsOf(knob, knob.values[place]) : isChoice(knob) ? place : knob.values[place]);
+    const given = (knob, place) => (knob.moves ? moves(knob, place) : isStrokes(knob) ? CMLStrokes.drawings(knob, knob.values[place]) : knob.offers ? pairsOf(knob, knob.values[place]) : isChoice(knob) ? place : knob.values[place]);
     const inputs = (indices) => Object.fromEntries(knobs.map((knob, k) => [knob.name, given(knob, indices[k])]));
     const ask = workerFor(program) || hereFor(program);
     let busy = false, waiting = null;
@@ -203,6 +210,16 @@
   /** How long the program ran, for a text that has a place for it; browsers round to a tenth of a millisecond. */
   const took = (milliseconds) => (milliseconds < 0.15 ? "at most 0.1\u00a0ms" : `${show(milliseconds, "g", 2)}\u00a0ms`);
 
+  /** Axes with an output's name as an end get numbers, and the ticks between them. */
+  function measure(panel, scope) {
+    for (const axis of [panel.x, panel.y]) {
+      if (!axis.named && axis.range.some((end) => typeof end === "string")) axis.named = { range: axis.range, ticks: axis.ticks };
+      if (!axis.named) continue;
+      axis.range = axis.named.range.map((end) => (typeof end === "string" ? scope[end][0] : end));
+      axis.ticks = axis.named.ticks.filter(([tick]) => Math.min(...axis.range) <= tick && tick <= Math.max(...axis.range));
+    }
+  }
+
   // --- One explorable -------------------------------------------------------------------------------------------------
 
   const all = [];
@@ -220,7 +237,7 @@
     const sheets = drawing.panels.map((panel, p) => window.CMLDraw && window.CMLDraw.sheet(plots[p], panel, texts));
     const handles = drawing.panels.map((panel, p) =>
       window.CMLHandle && window.CMLHandle.attach(panel, plots[p], hands()));
-    const follows = knobs.map((knob, k) => knob.offers && pointed(k));
+    const follows = knobs.map((knob, k) => (isStrokes(knob) ? penned(k) : knob.offers && pointed(k)));
     let ask = null, shown = null, newest = null, touched = false, spoken = null, roomForWords = 0, seen = {};
 
     const indexOf = (control) => (control.tagName === "SELECT" ? control.selectedIndex : Number(control.value));
@@ -249,10 +266,11 @@
       const place = (name) => knobs.findIndex((knob) => knob.name === name);
       const at = (name) => {
         const knob = knobs[place(name)], index = indexOf(controls[place(name)]);
+        if (isStrokes(knob)) return follows[place(name)].place();
         return knob.offers ? pairsOf(knob, knob.values[index]) : isChoice(knob) ? index : knob.values[index];
       };
       const data = (references) => shown && window.CMLDraw.along(references, shown.scope);
-      return { data, at, put, turn: (name, move) => turn(place(name), move), plays: (name) => Boolean(knobs[place(name)].moves), levels: (name) => knobs[place(name)].level };
+      return { data, at, put, turn: (name, move) => (isStrokes(knobs[place(name)]) ? follows[place(name)].choose(move) : turn(place(name), move)), plays: (name) => Boolean(knobs[place(name)].moves || knobs[place(name)].names), levels: (name) => knobs[place(name)].level };
     }
 
     function scopeOf(indices, outputs) {
@@ -271,6 +289,7 @@
       const indices = settings();
       knobs.forEach((knob, k) => {
         if (isChoice(knob)) return;
+        if (isStrokes(knob)) return follows[k].show();
         if (knob.offers) return follows[k]();
         if (knob.moves) return counted(k, knob.values[indices[k]].length);
         const text = knob.options[indices[k]];
@@ -295,6 +314,18 @@
       if (place < 0) return;
       set(k, place);
       moved();
+    }
+
+    /** The pad of Strokes. */
+    function penned(k) {
+      return CMLStrokes.attach(controls[k].parentElement, knobs[k], {
+        text: () => knobs[k].values[indexOf(controls[k])],
+        put(text) {
+          set(k, placeOf(knobs[k], text));
+          moved();
+        },
+        chosen: () => handles.forEach((follow) => follow?.()),
+      });
     }
 
     /** The sliders of Points, one point after the other, its buttons, and its field for points that somebody pastes. */
@@ -400,6 +431,7 @@
     function display(indices, outputs, milliseconds) {
       const scope = scopeOf(indices, outputs);
       shown = { indices, scope };
+      drawing.panels.forEach((panel) => measure(panel, scope));
       const sentence = sentenceOf(say, scope.words);
       part("say").textContent = sentence;
       keepRoom();
@@ -411,6 +443,7 @@
       draw();
       const drawn = performance.now() - start;
       document.querySelectorAll(`[data-cml-clock="${name}"]`).forEach((clock) => (clock.textContent = took(milliseconds)));
+      CMLFloor.write(show);
       const stills = () => sheets.map((sheet) => sheet.still(scope, 420, drawing.height));
       element.explorable = { indices, outputs, milliseconds, drawn, stills }; // what the figure now shows, for whoever checks it
       element.dataset.shown = address(indices);
@@ -486,10 +519,16 @@
       console.error(`explorable ${name}: ${problem}`);
     }
 
-    function wake() {
-      if (ask) return;
+    let waking = false;
+    async function wake() {
+      if (waking) return;
+      waking = true;
       if (!window.CMLDraw) return failed("draw.js did not load");
-      ask = SOURCES[source.kind](source, knobs, failed);
+      try {
+        ask = SOURCES[source.kind](source.beside ? await CMLBeside.filled(source) : source, knobs, failed);
+      } catch (problem) {
+        return failed(problem.message);
+      }
       element.classList.add("cml-awake");
       follow();
     }

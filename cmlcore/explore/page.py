@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cmlcore.explore import picture
 from cmlcore.explore.program import RUNTIME
+from cmlcore.explore.strokes import PAPER, PEN, Strokes
 from cmlcore.explore.touch import Points, Turns
 
 HERE = Path(__file__).parent
@@ -14,7 +15,7 @@ _FEW = 11  # rows of a table of 1-d outputs
 
 def static_files() -> list:
     """The files that a page with explorables loads once, in this order."""
-    return [HERE / "page.css", *RUNTIME, HERE / "handle.js", HERE / "label.js", HERE / "draw.js", HERE / "page.js"]
+    return [HERE / "page.css", *RUNTIME, *(HERE / f"{part}.js" for part in ("handle", "label", "draw", "strokes", "beside", "floor", "page"))]
 
 
 def payload(explorable) -> dict:
@@ -46,6 +47,10 @@ def _knob(knob):
     positions = knob.positions
     if isinstance(knob, Turns):
         return {"name": knob.name, "label": knob.label, "unit": "", "start": 0, "values": list(positions), "moves": list(knob.options), "count": knob.count}
+    if isinstance(knob, Strokes):
+        offers = {text: [positions.index(record) for record in records] for text, records in knob.offers.items()}
+        told = {"start": positions.index(knob.start), "values": list(positions), "names": list(knob.names), "first": knob.first, "empty": knob.empty}
+        return {"name": knob.name, "label": knob.label, "unit": "", **told, "offers": offers}
     if isinstance(knob, Points):
         offers = {text: [positions.index(record) for record in records] for text, records in knob.offered.items()}
         told = {"start": positions.index(knob.start), "values": list(positions), "x": knob.x, "y": knob.y, "level": knob.level}
@@ -109,6 +114,8 @@ def _control(name, knob):
     ident, label = f"{name}--{knob['name']}", html.escape(knob["label"])
     if "moves" in knob:
         return _turns(ident, label, knob)
+    if "names" in knob:
+        return _strokes(ident, label, knob)
     if "offers" in knob:
         return _points(ident, label, knob)
     unit = html.escape(knob["unit"])
@@ -132,6 +139,21 @@ def _turns(ident, label, knob):
         f'<span class="cml-value"><b>0</b> of {knob["count"]}</span>'
         f'<div class="cml-moves">{moves}<button type="button" class="cml-back">Take back</button></div>'
         f'<input type="hidden" data-knob="{knob["name"]}" value="0" autocomplete="off"></div>'
+    )
+
+
+def _strokes(ident, label, knob):
+    """A pad, a list of what it is for, and buttons; the page's own offers stand last, for whoever does not draw."""
+    names = "".join(f"<option>{html.escape(text)}</option>" for text in knob["names"])
+    offers = "".join(f'<button type="button" data-offer="{html.escape(text)}">{html.escape(text)}</button>' for text in knob["offers"])
+    return (
+        f'<div class="cml-knob cml-strokes" role="group" aria-label="{label}">'
+        f'<svg class="cml-pad" viewBox="0 0 {PAPER} {PAPER}" role="img"><path fill="none" stroke="currentColor" stroke-width="{PEN}" stroke-linecap="round" stroke-linejoin="round"/></svg>'
+        f'<div class="cml-desk"><label for="{ident}-place">On the paper</label><select id="{ident}-place" autocomplete="off">{names}</select>'
+        '<div class="cml-moves"><button type="button" data-do="next">Next</button><button type="button" data-do="back">Take back</button>'
+        '<button type="button" data-do="empty">Empty all</button></div>'
+        f'</div><div class="cml-moves cml-ready"><span>Or take</span>{offers}</div>'
+        f'<input type="hidden" data-knob="{knob["name"]}" value="{knob["start"]}" autocomplete="off"></div>'
     )
 
 

@@ -22,6 +22,7 @@ def svg(panel: dict, scope: dict, height: int) -> str:
 
     scope: outputs and knobs by name: numbers, arrays, and a Choice's text.
     """
+    panel = _measured(panel, scope)
     frame = _Frame(panel, height)
     marks = "".join(_RENDER[mark["kind"]](mark, scope, frame) for mark in panel["marks"])
     return (
@@ -31,6 +32,17 @@ def svg(panel: dict, scope: dict, height: int) -> str:
         f'<svg x="{_n(frame.left)}" y="{_n(frame.top)}" width="{_n(frame.right - frame.left)}" height="{_n(frame.bottom - frame.top)}" '
         f'viewBox="{_n(frame.left)} {_n(frame.top)} {_n(frame.right - frame.left)} {_n(frame.bottom - frame.top)}">{marks}</svg></svg>'
     )
+
+
+def _measured(panel, scope):
+    """The panel with numbers for the ends of its axes, and the ticks between them."""
+    axes = {}
+    for name in ("x", "y"):
+        low, high = ends = [float(scope[end]) if isinstance(end, str) else end for end in panel[name]["range"]]
+        if ends != panel[name]["range"]:
+            ticks = [tick for tick in panel[name]["ticks"] if min(low, high) <= tick[0] <= max(low, high)]
+            axes[name] = panel[name] | {"range": ends, "ticks": ticks}
+    return panel | axes
 
 
 class _Frame:

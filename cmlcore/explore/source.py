@@ -8,9 +8,11 @@ import json
 
 import numpy as np
 
+from cmlcore.explore.beside import Beside
 from cmlcore.explore.drawing import pack
 from cmlcore.explore.program import Unsupported, export
 from cmlcore.explore.say import round_to
+from cmlcore.explore.strokes import Strokes
 from cmlcore.explore.touch import Points, Turns
 
 DIGITS = 5  # of a recorded number
@@ -25,7 +27,7 @@ def grid(limit_kb: float = 100):
 
     def record(explorable):
         knobs = explorable.knobs
-        if records := [knob.name for knob in knobs if isinstance(knob, (Points, Turns))]:
+        if records := [knob.name for knob in knobs if isinstance(knob, (Points, Strokes, Turns))]:
             raise ValueError(f"{explorable.name}: {records[0]} has more records than can be stored; use source=traced().")
         settings = itertools.product(*(knob.positions for knob in knobs))
         outputs = [explorable.at(**dict(zip((k.name for k in knobs), setting))) for setting in settings]
@@ -55,8 +57,10 @@ def _compact(array, counts):
     return {"shape": list(array.shape[1:]), "follows": follows, "data": data}
 
 
-def traced():
+def traced(beside: Beside | None = None):
     """Export the traced program itself: the page computes at every position, with the package's numbers.
+
+    beside: constants that are not kept with the figure, but in a file beside the page.
 
     Raises ValueError where the function uses something that the page cannot compute; record a `grid()` then.
     """
@@ -64,8 +68,9 @@ def traced():
     def record(explorable):
         inputs = {knob.name: knob.array(knob.start) for knob in explorable.knobs}
         try:
-            return {"kind": "program", "program": export(explorable.compute, **inputs)}
+            program = export(explorable.compute, **inputs)
         except Unsupported as problem:
             raise ValueError(f"{explorable.name} cannot compute in the page: {problem} Record it with source=grid().") from problem
+        return {"kind": "program", "program": beside.lent(program), "beside": beside.key} if beside else {"kind": "program", "program": program}
 
     return record

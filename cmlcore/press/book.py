@@ -18,6 +18,7 @@ from docutils.parsers.rst import Directive
 from cmlcore import explore
 from cmlcore.press import front, full_runs, lighten, reference
 from cmlcore.press.notebooks import ROOT
+from cmlcore.runs import page_weights
 
 # Tokens of code that have the color of plain text: names, punctuation, spaces. An element for each is a quarter of a page.
 COLORLESS = re.compile(r'<span class="(?:n|p|w)">([^<]*)</span>')
@@ -156,7 +157,7 @@ def lighten_code(app, pagename, templatename, context, doctree) -> None:
 
 
 def copy_files(app) -> None:
-    """Put MathJax and the explorables' files beside the pages; none of them is kept in the repository.
+    """Put MathJax, the explorables' files and the weights of figures beside the pages; none of them is kept in the repository.
 
     Before the pages are written: Sphinx puts a digest of a script that is there into its address, so that no browser runs an
     old one on a new page.
@@ -169,6 +170,8 @@ def copy_files(app) -> None:
     shutil.copyfile(mathjax.locate(), static / MATHJAX)
     for file in explore.static_files():
         shutil.copyfile(file, static / file.name)
+    for weights in page_weights.every():
+        (static / weights.file).write_text(weights.script, encoding="utf-8")
     front.preview(static / PREVIEW)
 
 

@@ -8,7 +8,7 @@ refusing    what the page cannot compute: an error that names it and its line
 building    a function under construction: types, operations, constants
 primitives  the primitives of JAX that the page has
 composed    those that are written with others
-control     loops and branches
+control     loops, branches, functions that remember
 reading     a jaxpr becomes a function
 pruning     what no output needs is dropped
 writing     the functions become JSON-able data
@@ -32,12 +32,13 @@ from pathlib import Path
 import jax
 
 from cmlcore.explore.program.building import Constants
+from cmlcore.explore.program.control import remembered
 from cmlcore.explore.program.pruning import prune
 from cmlcore.explore.program.reading import read
 from cmlcore.explore.program.refusing import Unsupported
 from cmlcore.explore.program.writing import Writer
 
-__all__ = ["RUNTIME", "Unsupported", "export"]
+__all__ = ["RUNTIME", "Unsupported", "export", "remembered"]
 
 # The page's scripts that run a program, in the order in which they are loaded.
 RUNTIME = [Path(__file__).with_name(f"{part}.js") for part in ("arrays", "numbers", "elementwise", "reducing", "moving", "matrices", "control", "program")]

@@ -1,6 +1,22 @@
-"""Loops and branches: operations with functions of their own, which `read` (that of reading.py) makes of their jaxprs."""
+"""Loops, branches and functions that remember: operations with functions of their own, which `read` (that of reading.py) makes of their jaxprs."""
+
+from collections.abc import Callable
+
+import jax
 
 from cmlcore.explore.program.building import Body, opened
+
+REMEMBERED = "remembered"
+
+
+def remembered(fn: Callable) -> Callable:
+    """`fn` of arrays, which here is `jax.jit(fn)`; a page keeps its newest results, and computes nothing again for inputs that it has seen."""
+
+    def call(*arrays):
+        return fn(*arrays)
+
+    call.__name__ = call.__qualname__ = REMEMBERED
+    return jax.jit(call)
 
 
 def _known(operands):
@@ -48,4 +64,14 @@ def _cond(body: Body, eqn, operands, types, read) -> list[int]:
     return body.emit("cond", [index, *kept], types, {}, functions)
 
 
-CONTROL = {"scan": _scan, "while": _while, "cond": _cond}
+def calls_remembered(eqn) -> bool:
+    """Whether an equation is a call of what `remembered` made."""
+    return eqn.params.get("name") == REMEMBERED
+
+
+def _remembered(body: Body, eqn, operands, types, read) -> list[int]:
+    known, kept = _known(operands)
+    return body.emit(REMEMBERED, kept, types, {}, [read(eqn.params["jaxpr"], known, body.constants)])
+
+
+CONTROL = {REMEMBERED: _remembered, "scan": _scan, "while": _while, "cond": _cond}

@@ -102,6 +102,7 @@ CMLProgram.part("program", ({
 
   function constant(type, stored) {
     if (typeof stored === "number") return { type, data: ARRAYS[type.dtype].of(stored), owner: null };
+    if (ArrayBuffer.isView(stored)) return { type, data: stored, owner: null }; // from a file beside the page
     const text = atob(stored), bytes = Uint8Array.from(text, (c) => c.charCodeAt(0));
     return { type, data: new ARRAYS[type.dtype](bytes.buffer), owner: null };
   }

@@ -7,7 +7,7 @@ from jax.extend.core import Literal
 
 from cmlcore.explore.program.building import Body, Constants, Function, opened, type_of
 from cmlcore.explore.program.composed import COMPOSED
-from cmlcore.explore.program.control import CONTROL
+from cmlcore.explore.program.control import CONTROL, REMEMBERED, calls_remembered
 from cmlcore.explore.program.primitives import CALLS, PRIMITIVES, RANDOM, RENAMED, SAME, changes_nothing
 from cmlcore.explore.program.refusing import ADD_IT, DRAW_BEFORE, Unsupported, place
 
@@ -46,6 +46,8 @@ def _inline(body: Body, closed, arguments) -> list[int]:
 
 def _equation(body: Body, eqn, operands: list[int]) -> list[int]:
     name, params = eqn.primitive.name, eqn.params
+    if name in CALLS and calls_remembered(eqn):
+        return CONTROL[REMEMBERED](body, eqn, operands, [type_of(v.aval) for v in eqn.outvars], read)
     if name in CALLS:
         inner = next(params[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in params)
         return _inline(body, inner, operands)
