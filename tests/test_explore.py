@@ -416,7 +416,11 @@ def test_another_versions_payload_is_refused():
 
 
 def test_static_files_are_there():
-    assert [Path(file).name for file in explore.static_files()] == ["page.css", *(file.name for file in RUNTIME), "handle.js", "label.js", "page.js"]
+    assert [Path(file).name for file in explore.static_files()] == [
+        "page.css",
+        *(file.name for file in RUNTIME),
+        *(f"{part}.js" for part in ("handle", "label", "strokes", "beside", "floor", "page")),
+    ]
     assert all(file.exists() for file in explore.static_files())
     assert set(RUNTIME) == set(RUNTIME[0].parent.glob("*.js"))
 
