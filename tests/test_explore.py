@@ -426,15 +426,11 @@ def test_another_versions_payload_is_refused():
 
 
 def test_static_files_are_there():
-<<<<<<< HEAD
-    assert [Path(file).name for file in explore.static_files()] == ["page.css", *(file.name for file in RUNTIME), "handle.js", "label.js", "draw.js", "page.js"]
-=======
     assert [Path(file).name for file in explore.static_files()] == [
         "page.css",
         *(file.name for file in RUNTIME),
         *(f"{part}.js" for part in ("handle", "label", "draw", "strokes", "beside", "floor", "page")),
     ]
->>>>>>> invent
     assert all(file.exists() for file in explore.static_files())
     assert set(RUNTIME) == set(RUNTIME[0].parent.glob("*.js"))
 
