@@ -95,7 +95,7 @@ def test_nothing_that_is_clamped_is_drawn_as_data(reader, site, drawings, chapte
 
 WORDS = """e => [...e.querySelectorAll('.cml-plot')].map(plot => {
   const box = e => { const { left, top, right, bottom } = e.getBoundingClientRect(); return [left, top, right, bottom] };
-  const inside = plot.querySelector('.nsewdrag') ?? plot.querySelector('.cml-moving');
+  const inside = plot.querySelector('.cml-field') ?? plot.querySelector('.cml-moving');
   return { area: box(inside), words: [...plot.querySelectorAll('.cml-moving text')].filter(t => t.textContent.trim()).map(t => [t.textContent, box(t)]) } })"""
 
 

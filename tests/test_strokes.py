@@ -306,7 +306,7 @@ def test_a_hand_draws_and_the_answer_follows(browser, address, hold, touch):
 def test_pressing_a_cell_of_the_sheet_takes_its_drawing_to_the_pad(page, address):  # noqa: F811
     page.goto(address)
     settle(page, DRAWN)
-    frame = element(page, DRAWN).locator(".cml-plot").first.locator(".nsewdrag").bounding_box()
+    frame = element(page, DRAWN).locator(".cml-plot").first.locator(".cml-field").bounding_box()
     listed = element(page, DRAWN).get_by_role("combobox")
     for k, name in ((1, "two"), (0, "one"), (3, "again")):
         page.mouse.click(frame["x"] + (k + 0.3) / 4 * frame["width"], frame["y"] + frame["height"] / 2)
