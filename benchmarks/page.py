@@ -1,14 +1,22 @@
-"""`python -m benchmarks.page [--receipt]`: what a move of a slider costs in the page, in Chromium on this machine.
+"""`python -m benchmarks.page [--receipt]`: what a page fetches, when it answers, and what a move of a slider costs, in Chromium on this machine.
 
-Two tables. One program beside its floor: a meta-gradient of the sine network, 20 free and 20 nudged Adam steps, against its
+Three tables. Every page with figures as a phone gets it: bytes, gzipped, up to its text with the first still and up to a figure that moves, and the
+milliseconds until then, from an empty cache, at a processor four times slower and Chromium's "Fast 3G". One program beside its floor: a meta-gradient of the sine network, 20 free and 20 nudged Adam steps, against its
 operations at the rate of a plain loop over typed arrays. And every explorable of the site as `make site` built it, at two widths of
 the window: from the input event to the finished drawing, and of that the program's part and the drawing's.
 """
 
 import argparse
+import gzip
+import re
 import shutil
 import statistics
+import threading
+from contextlib import contextmanager
 from datetime import date
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import jax
 import optax
@@ -28,6 +36,88 @@ from cmlcore.speed.fast import pulled_regression
 SITE = ROOT / "_build" / "html"
 STEPS, MOVES = 20, 21
 WINDOWS = {"desk": (1280, 900), "phone": (390, 844)}
+
+
+# ---- what a page fetches, and when it answers --------------------------------------------------------------------------------
+
+# What Chromium's developer tools call Fast 3G: nine tenths of 1.6 Mbit/s down and 0.75 up, and a wait of 150 ms, 3.75 times, before every answer.
+FAST_3G = {"offline": False, "latency": 562.5, "downloadThroughput": 0.9 * 1.6 * 2**20 / 8, "uploadThroughput": 0.9 * 0.75 * 2**20 / 8}
+SLOWER = 4
+NOTED = """new MutationObserver((_, observer) => {
+  const e = document.querySelector('.cml-explorable[data-shown]');
+  if (e) { window.cmlAnswered = performance.now(); observer.disconnect(); }
+}).observe(document, { subtree: true, childList: true, attributes: true, attributeFilter: ['data-shown'] });
+new PerformanceObserver((list) => list.getEntries().forEach((e) => (window.cmlPainted ??= e.startTime))).observe({ type: 'paint', buffered: true });"""
+
+
+def zipped(file: Path) -> int:
+    """The bytes of a file as a server sends it: texts gzipped, fonts and pictures as they are."""
+    return len(gzip.compress(file.read_bytes(), 9, mtime=0)) if file.suffix in (".html", ".css", ".js", ".svg") else file.stat().st_size
+
+
+def weights(site: Path, path: Path) -> dict:
+    """Bytes of a page, gzipped: `text`, the page with its style sheet and its font, which shows text and stills; `more`, what it loads for moving figures."""
+    page = path.read_text(encoding="utf-8")
+    loads = re.findall(r'<(?:link rel="stylesheet"|script)[^>]*(?:href|src)="(?:\.\./)*(_static/[^"?]+)', page)
+    styles = [site / name for name in loads if name.endswith(".css")] + [site / "_static" / "math.woff2"] * ("<math" in page)
+    return {"text": zipped(path) + sum(map(zipped, styles)), "more": sum(zipped(site / name) for name in loads if name.endswith(".js"))}
+
+
+class Zipping(SimpleHTTPRequestHandler):
+    """Serves a folder as a host would: texts gzipped, connections kept."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        file = Path(self.translate_path(self.path))
+        if not file.is_file():
+            return self.send_error(404)
+        zips = file.suffix in (".html", ".css", ".js", ".svg")
+        body = gzip.compress(file.read_bytes(), 6) if zips else file.read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Type", self.guess_type(str(file)))
+        self.send_header("Content-Length", str(len(body)))
+        if zips:
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@contextmanager
+def served(site: Path):
+    """The address of a site while it is served."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Zipping, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def arrival(browser, address: str, turns: int) -> dict:
+    """Milliseconds until a page is painted, and until its first figure has computed and follows a hand: medians of several first visits."""
+    times = []
+    for _ in range(turns):
+        context = browser.new_context(viewport={"width": 390, "height": 844})
+        page = context.new_page()
+        page.add_init_script(NOTED)
+        wire = context.new_cdp_session(page)
+        wire.send("Network.enable")
+        wire.send("Network.emulateNetworkConditions", FAST_3G)
+        wire.send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
+        page.goto(address, wait_until="commit")
+        page.wait_for_function("window.cmlAnswered && window.cmlPainted", timeout=60_000)
+        times.append(page.evaluate("[cmlPainted, cmlAnswered]"))
+        context.close()
+    return dict(zip(("painted_ms", "answers_ms"), (round(statistics.median(values)) for values in zip(*times))))
+
+
+def arrivals(browser, site: Path, pages: list[Path], turns: int = 3) -> list[dict]:
+    """A row for each page with figures."""
+    with served(site) as address:
+        return [{"page": path.stem, **weights(site, path), **arrival(browser, f"{address}/book/{path.name}", turns)} for path in pages]
 
 
 # ---- one program and its floor -------------------------------------------------------------------------------------------
@@ -120,6 +210,12 @@ def text(receipt: dict) -> str:
         f"Meta-gradient, 20 + 20 steps: {p['ms']} ms a move ({p['fastest']} to {p['slowest']}); floor {p['floor_ms']} ms, {p['operations']:.3g} operations "
         f"at {p['rate'] / 1e9:.2g} GFLOP/s of a plain loop; {p['times_floor']} times the floor.",
     ]
+    lines += [
+        "",
+        f"A first visit, a processor {SLOWER} times slower, Fast 3G: kB for text and stills, kB more for figures; ms until painted, until the first figure answers",
+    ]
+    for r in sorted(receipt["arrivals"], key=lambda r: -r["answers_ms"]):
+        lines.append(f"  {r['page']:26}{r['text'] / 1000:8.0f}{r['more'] / 1000:8.0f}{r['painted_ms']:8.0f}{r['answers_ms']:8.0f}")
     for window, rows in receipt["explorables"].items():
         lines += ["", f"{window}: milliseconds from input to drawing, median (slowest); of it the program, and the drawing"]
         for r in sorted(rows, key=lambda r: -r["answer_ms"]):
@@ -136,7 +232,7 @@ def measure() -> dict:
     pages = sorted(path for path in (SITE / "book").glob("*.html") if "cml-explorable" in path.read_text(encoding="utf-8"))
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        found = {"program": against_the_floor(browser.new_page()), "explorables": {}}
+        found = {"arrivals": arrivals(browser, SITE, pages), "program": against_the_floor(browser.new_page()), "explorables": {}}
         for window, (width, height) in WINDOWS.items():
             page = browser.new_page(viewport={"width": width, "height": height})
             found["explorables"][window] = [row for path in pages for row in chapter(page, path)]

@@ -87,8 +87,22 @@ def test_a_table_of_the_page_can_be_read():
     row |= {f"{key}_{kind}": 1.5 for key in ("answer", "program", "drawing") for kind in ("ms", "slowest_ms")}
     program = {"ms": 4.0, "fastest": 3.0, "slowest": 9.0, "rate": 3e9, "operations": 7e6, "floor_ms": 2.0, "times_floor": 2.0}
     receipt = {"machine": "a machine", "versions": {"chromium": "1"}, "program": program, "explorables": {"phone": [row]}}
+    receipt["arrivals"] = [{"page": "bilevel", "text": 90_400, "more": 80_000, "painted_ms": 1200, "answers_ms": 1900}]
     text = page.text(receipt)
     assert "2.0 times the floor" in text and "stopped-early" in text and "7e+06 operations at 3 GFLOP/s" in text
+    assert "bilevel                         90      80    1200    1900" in text
+
+
+def test_a_page_s_weight_is_what_it_loads(tmp_path):
+    (tmp_path / "_static").mkdir()
+    for name, size in (("a.css", 1000), ("b.js", 2000), ("math.woff2", 500)):
+        (tmp_path / "_static" / name).write_bytes(bytes(range(250)) * (size // 250))
+    file = tmp_path / "p.html"
+    file.write_text('<link rel="stylesheet" href="../_static/a.css?v=1" /><script defer src="../_static/b.js?v=2"></script><math></math>')
+    assert page.weights(tmp_path, file) == {
+        "text": page.zipped(file) + page.zipped(tmp_path / "_static" / "a.css") + 500,
+        "more": page.zipped(tmp_path / "_static" / "b.js"),
+    }
 
 
 # ---- one problem, solved by peers ----------------------------------------------------------------------------------------

@@ -9,13 +9,15 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import pytest
 import yaml
 
+from benchmarks.page import weights
 from cmlcore.press import book, full_runs
 from cmlcore.press.notebooks import ROOT
 from cmlcore.runs import receipts
 from cmlcore.runs.catalog import CATALOG
 
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "link": "href"}
-PAGE_LIMIT = 300_000  # bytes of a page, without the scripts and styles that all pages share
+# Bytes of a page as they are sent, gzipped: with its style sheet and its font, which show text and stills; and what figures need beyond that to move.
+TEXT_LIMIT, FIGURE_LIMIT = 200_000, 100_000
 
 
 class Page(HTMLParser):
@@ -103,7 +105,7 @@ def test_a_page_fetches_one_sheet_one_script_and_one_for_its_figures(pages):
             continue
         files = [Path(urlsplit(load).path).name for load in page.loads if load.partition("?")[0].endswith((".css", ".js"))]
         figures = ["figures.js"] if 'class="cml-explorable"' in page.text else []
-        assert files == ["site.css", *figures, "site.js", *(["tex-svg.js"] if 'class="math' in page.text else [])], page.path.name
+        assert files == ["site.css", *figures, "site.js"], page.path.name
         assert "fontawesome" not in page.text
 
 
@@ -122,8 +124,9 @@ def test_every_output_was_drawn(pages):
     assert [path.name for path, page in pages.items() if "unknown mime type" in page.text.lower()] == []
 
 
-def test_pages_are_light(pages):
-    assert {path.name: len(page.text) for path, page in pages.items() if len(page.text.encode()) > PAGE_LIMIT} == {}
+def test_pages_are_light(pages, site):
+    found = {path.name: weights(site, path) for path in pages if path.parent.name == "book"}
+    assert {name: heavy for name, heavy in found.items() if heavy["text"] > TEXT_LIMIT or heavy["more"] > FIGURE_LIMIT} == {}
 
 
 def test_the_preface_names_every_chapter_in_order():

@@ -58,7 +58,7 @@ def test_a_chapter_begins_with_its_figure(reader, site, chapter, size):
     page = reader.new_page()
     page.set_viewport_size(size)
     page.goto((site / "book" / f"{chapter}.html").as_uri())
-    page.evaluate("window.MathJax?.startup?.promise")
+    page.evaluate("document.fonts.ready.then(() => 0)")
     top = page.locator(".cml-explorable").first.evaluate("e => e.getBoundingClientRect().top + scrollY")
     before = page.locator("article details, article .cell_input").first.evaluate("e => e.getBoundingClientRect().top + scrollY")
     page.close()

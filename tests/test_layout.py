@@ -144,11 +144,9 @@ def test_without_scripts_a_bet_is_words_alone(browser, site):
 def test_formulas_are_not_cut_on_a_phone(browser, site, chapter):
     page = browser.new_page(viewport={"width": 390, "height": 844})
     page.goto((site / "book" / f"{chapter}.html").as_uri())
-    page.evaluate("window.MathJax?.startup?.promise")
+    page.evaluate("document.fonts.ready.then(() => 0)")
     page.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
     page.wait_for_timeout(500)
-    cut = page.evaluate(
-        "[...document.querySelectorAll('mjx-container[display=true]')].filter(e => e.scrollWidth > e.clientWidth + 2).map(e => e.querySelector('math').textContent)"
-    )
+    cut = page.evaluate("[...document.querySelectorAll('.cml-lines')].filter(e => e.scrollWidth > e.clientWidth + 2).map(e => e.textContent)")
     page.close()
     assert cut == []

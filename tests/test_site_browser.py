@@ -123,7 +123,7 @@ def of(name):
 def arrive(page, address, name):
     """Open a page of the book, wait for its formulas, and wake all of its figures."""
     page.goto(f"{address}/{name}.html")
-    page.evaluate("window.MathJax?.startup?.promise")
+    page.evaluate("document.fonts.ready.then(() => 0)")
     for one in of(name):
         settle(page, one)
 
@@ -143,7 +143,7 @@ def thin_out(page):
         "if (seen.has(token.className)) token.replaceWith(...token.childNodes); else seen.add(token.className);"
         "document.querySelectorAll('.highlight pre').forEach(code => code.normalize());"
         "document.querySelectorAll('code.literal').forEach(code => code.textContent = code.textContent);"
-        "document.querySelectorAll('mjx-assistive-mml math').forEach(math => math.replaceChildren(math.textContent)) }"
+        "document.querySelectorAll('math').forEach(math => math.replaceChildren(math.textContent)) }"
     )
 
 
@@ -173,7 +173,7 @@ def anchors(file):
 def require_whole(page, site, name):
     """Nothing missing, nothing from elsewhere; formulas and outputs are drawn; links lead somewhere."""
     assert page.get_by_role("heading", level=1).first.inner_text().strip("# \n")
-    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    assert page.locator("merror").count() == 0
     assert "unknown mime type" not in page.content().lower()
     assert page.locator(".cml-explorable").count() == len(of(name))
     links = links_of(site, page)
@@ -212,7 +212,7 @@ def require_accessible(page, state, rules):
     styles that bind a page to one orientation of the screen.
     """
     page.wait_for_timeout(300)  # colors fade from one theme to the other
-    context = {"exclude": [["mjx-container svg"], [".cml-plot svg"]]}  # paths of glyphs and marks: what stands around them has the words
+    context = {"exclude": [[".cml-plot svg"]]}  # paths of marks: what stands around them has the words
     violations = Axe().run(page, context, {"preload": False, "resultTypes": ["violations"], **rules}).response["violations"]
     told = [
         f"{state}: {rule['id']} ({rule['impact']}): {node['target']} {node['failureSummary']}"
@@ -328,7 +328,7 @@ def test_a_link_carries_the_settings(page, address, one, by_name):
     wanted = {knob.name: knob.positions[len(knob.positions) // 3] for knob in one.knobs}
     prefix = f"{one.name}." if by_name else ""
     page.goto(f"{address}/book/{one.chapter}.html#" + "&".join(f"{prefix}{key}={value}" for key, value in wanted.items()))
-    page.evaluate("window.MathJax?.startup?.promise")
+    page.evaluate("document.fonts.ready.then(() => 0)")
     if by_name:  # else another figure, which has such a knob too, may come first
         page.wait_for_function(
             "name => { const top = document.getElementById('explorable-' + name).getBoundingClientRect().top; return top >= 0 && top < 300 }", arg=one.name
@@ -370,7 +370,7 @@ def hashes(texts):
 def test_the_page_computes_under_a_policy_without_eval(browser, site, serve):
     """What a strict host may say: our scripts, blobs as workers, the theme's own inline scripts and two buttons by their hashes.
 
-    No eval. Styles must be allowed inline: MathJax and the theme set them.
+    No eval. Styles must be allowed inline: the figures and the theme set them.
     """
     one = next(one for one in BOOK if one.kind == "program")
     text = (site / f"book/{one.chapter}.html").read_text(encoding="utf-8")

@@ -160,17 +160,17 @@ def test_what_is_too_large_becomes_smaller(decks, browser):
     page = browser.new_page(viewport={"width": 1280, "height": 720})
     page.goto((decks / "whose-job.html").as_uri())
     page.wait_for_function("window.Reveal && Reveal.isReady()")
-    page.evaluate("window.MathJax?.startup?.promise.then(() => 0)")
+    page.evaluate("document.fonts.ready.then(() => 0)")
     made = deck(CHAPTERS["whose-job"], "whose-job")
     assert page.evaluate("Reveal.getTotalSlides()") == len(made)
     smaller = 0
     for one in made:
         shown = "Reveal.getCurrentSlide()"
-        wide = f"[...{shown}.querySelectorAll('pre, mjx-container[display]')].filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1).length"
+        wide = f"[...{shown}.querySelectorAll('pre, .cml-lines')].filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1).length"
         page.wait_for_function(f"{wide} === 0")
         if one.title == "Derived against simulated":
             page.wait_for_function(f"{shown}.scrollHeight <= {shown}.clientHeight + 1")
-        smaller += page.evaluate(f"[...{shown}.querySelectorAll('table, pre, mjx-container[display]')].some(e => e.style.fontSize)")
+        smaller += page.evaluate(f"[...{shown}.querySelectorAll('table, pre, .cml-lines')].some(e => e.style.fontSize)")
         page.evaluate("Reveal.next()")
     assert smaller >= 4
     page.close()
@@ -184,7 +184,7 @@ def test_everybody_can_read_a_deck(decks, browser, name, scheme, width):
     page.set_default_timeout(300_000)
     page.goto((decks / f"{name}.html").as_uri())
     page.wait_for_function("window.Reveal && Reveal.isReady()")
-    page.evaluate("window.MathJax?.startup?.promise.then(() => 0)")
+    page.evaluate("document.fonts.ready.then(() => 0)")
     # All slides at once, each as it is when its turn comes.
     page.add_style_tag(
         content=".reveal .slides, .reveal .slides section { display: block !important; position: static !important; visibility: visible !important; opacity: 1 !important; height: auto !important; transform: none !important; }"

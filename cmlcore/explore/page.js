@@ -614,7 +614,7 @@
     if (!first) return;
     const show = () => first.element.scrollIntoView({ block });
     show();
-    window.MathJax?.startup?.promise?.then(show); // formulas above it have taken their room by then
+    document.fonts?.ready.then(show); // formulas above it have their font, and their size, by then
   }
 
   function start() {

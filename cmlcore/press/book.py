@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from html import escape
-from importlib import metadata
 from pathlib import Path
 
 import yaml
@@ -16,14 +15,13 @@ from docutils import nodes
 from docutils.parsers.rst import Directive
 
 from cmlcore import explore
-from cmlcore.press import front, full_runs, lighten, reference
+from cmlcore.press import formulas, front, full_runs, lighten, reference
 from cmlcore.press.notebooks import ROOT
 from cmlcore.runs import page_weights
 
 # Tokens of code that have the color of plain text: names, punctuation, spaces. An element for each is a quarter of a page.
 COLORLESS = re.compile(r'<span class="(?:n|p|w)">([^<]*)</span>')
 PREVIEW = "preview.png"
-MATHJAX = "tex-svg.js"  # one file, with its fonts inside: font files of their own are blocked where a page is a local file
 
 
 # ---- building -------------------------------------------------------------------------------------------------------
@@ -157,7 +155,7 @@ def lighten_code(app, pagename, templatename, context, doctree) -> None:
 
 
 def copy_files(app) -> None:
-    """Put MathJax, the explorables' files and the weights of figures beside the pages; none of them is kept in the repository.
+    """Put the files of explorables and formulas, and the weights of figures, beside the pages; the weights are not kept in the repository a second time.
 
     Before the pages are written: Sphinx puts a digest of a script that is there into its address, so that no browser runs an
     old one on a new page.
@@ -166,9 +164,7 @@ def copy_files(app) -> None:
         return
     static = Path(app.outdir) / "_static"
     static.mkdir(parents=True, exist_ok=True)
-    mathjax = next(file for file in metadata.files("sphinx-mathjax-offline") if file.name == MATHJAX)
-    shutil.copyfile(mathjax.locate(), static / MATHJAX)
-    for file in explore.static_files():
+    for file in [*explore.static_files(), *formulas.FILES]:
         shutil.copyfile(file, static / file.name)
     for weights in page_weights.every():
         (static / weights.file).write_text(weights.script, encoding="utf-8")
@@ -191,7 +187,9 @@ def setup(app) -> dict:
     """Called by Sphinx."""
     without_thebe(app)
     app.connect("config-inited", name_beside_logo)
-    app.config.mathjax_path = MATHJAX
+    app.add_html_math_renderer("mathml", (formulas.visit_inline, None), (formulas.visit_display, None))
+    app.config.html_math_renderer = "mathml"
+    app.add_css_file(formulas.FILES[0].name)
     app.add_directive("front", FrontFigure)
     app.connect("source-read", reference.fill)
     app.connect("source-read", full_runs.fill)
@@ -199,7 +197,7 @@ def setup(app) -> dict:
     app.connect("html-page-context", add_explore_files)
     app.connect("html-page-context", lighten_code)
     app.connect("builder-inited", copy_files)
-    app.connect("build-finished", lighten.lighten)
+    app.connect("build-finished", lighten.lighten, priority=900)  # the theme writes the colors of code then, too
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

@@ -221,7 +221,7 @@ def lighten(app, exception) -> None:
 
 def shared(tag: str, name: str, ours: list[str]) -> bool:
     """Whether a script goes into the one of all pages: not the figures', not the icons', nor what only the page of search has."""
-    return name not in (*ours, ICONS, OPTIONS, "searchtools.js", "language_data.js", "tex-svg.js")
+    return name not in (*ours, ICONS, OPTIONS, "searchtools.js", "language_data.js")
 
 
 def imported(static: Path, name: str) -> str:

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urldefrag, urlsplit
 import yaml
 from bs4 import BeautifulSoup
 
-from cmlcore.press import book
+from cmlcore.press import book, formulas
 from cmlcore.press.notebooks import ROOT
 
 FONTS = "font:8pt system-ui,sans-serif;color:#444;width:100%;padding:0 18mm;display:flex;justify-content:space-between"
@@ -71,7 +71,7 @@ def still(page, whole) -> None:
     """Open what is folded, and write a figure's default settings where its sliders were."""
     for link in page.select("a:has(.math)"):  # a link that is nothing but a symbol is named by it
         if link.get_text().strip() == (symbol := link.select_one(".math").get_text()).strip():
-            link["aria-label"] = symbol.strip("\\() ")
+            link["aria-label"] = symbol.strip()
     for figure in page.select(".cml-explorable"):
         knobs = json.loads(figure.select_one(".cml-figure").string)["knobs"]
         words = whole.new_tag("p", attrs={"class": "settings"})
@@ -110,7 +110,7 @@ def target(link: str, name: str, names: list[str]) -> str:
 
 
 def document(site: Path) -> str:
-    """The printed edition as one HTML page: a title, the contents, every page. MathJax stands beside it."""
+    """The printed edition as one HTML page: a title, the contents, every page. The font of its formulas stands beside it."""
     whole = gathered(site)
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     lines, articles = [], {article["id"]: article for article in whole.find_all("article", recursive=False)}
@@ -121,12 +121,11 @@ def document(site: Path) -> str:
             for title in [html.escape(" ".join(articles[stem].find("h1").get_text().split()))]
         )
         lines.append((f"<h2>{html.escape(part['caption'])}</h2>" if part["caption"] else "") + f"<ul>{rows}</ul>")
-    css = (Path(__file__).parent / "printed.css").read_text()
+    css = formulas.FILES[0].read_text() + (Path(__file__).parent / "printed.css").read_text()
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{config["title"]}</title><style>{css}</style>'
-        '<script>MathJax = {options: {processHtmlClass: "tex2jax_process|mathjax_process|math|output_area", enableMenu: false}}</script>'
-        f'<script defer src="{book.MATHJAX}"></script></head><body><header><p class="title">{config["title"]}</p>'
+        f'</head><body><header><p class="title">{config["title"]}</p>'
         f"<p>An explorable book about learning to learn, printed. Figures are drawn at their default settings.</p><p>{config['author']}, {config['copyright']}. CC BY 4.0.</p></header>"
         f'<nav aria-label="Contents"><h1>Contents</h1>{"".join(lines)}</nav><main>{whole}</main></body></html>'
     )
@@ -159,7 +158,7 @@ def make(site: Path, pdf: Path) -> int:
     paper |= {"display_header_footer": True, "header_template": "<span></span>", "footer_template": FOOTER, "path": str(pdf)}
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         (Path(folder) / "book.html").write_text(document(site), encoding="utf-8")
-        shutil.copyfile(site / "_static" / book.MATHJAX, Path(folder) / book.MATHJAX)
+        shutil.copyfile(formulas.FILES[1], Path(folder) / formulas.FILES[1].name)
         for images in ("_images", "_static/images"):
             if (site / images).is_dir():
                 shutil.copytree(site / images, Path(folder) / images, dirs_exist_ok=True)
@@ -167,7 +166,7 @@ def make(site: Path, pdf: Path) -> int:
         page = browser.new_page()
         page.set_default_timeout(0)
         page.goto((Path(folder) / "book.html").as_uri())
-        page.evaluate("MathJax.startup.promise.then(() => 0)")
+        page.evaluate("document.fonts.ready.then(() => 0)")
         page.pdf(**paper | {"outline": False, "tagged": False})
         page.evaluate("numbers => document.querySelectorAll('.at').forEach(e => e.textContent = numbers[e.dataset.of])", page_numbers(pdf))
         page.pdf(**paper)
