@@ -154,7 +154,9 @@ var CMLDraw = (function () {
   function paint(canvas, mark, z, f) {
     const [left, top, width, height] = spread(z.length, z[0].length, f);
     Object.assign(canvas, { width: z[0].length, height: z.length });
-    Object.assign(canvas.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px` });
+    const beyond = [f.top - top, left + width - f.right, top + height - f.bottom, f.left - left]; // of the plot, where an axis ends before the map does
+    const clipPath = `inset(${beyond.map((far) => `${Math.max(far, 0)}px`).join(" ")})`;
+    Object.assign(canvas.style, { left: `${left}px`, top: `${top}px`, width: `${width}px`, height: `${height}px`, clipPath });
     canvas.getContext("2d").putImageData(new ImageData(shades(mark, z), z[0].length, z.length), 0, 0);
   }
 
