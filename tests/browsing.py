@@ -34,7 +34,7 @@ def of_the_first_page() -> list:
 def _stored(chapter, payload):
     figure = json.loads(payload["figure"])
     knobs = [
-        SimpleNamespace(name=knob["name"], label=knob["label"], positions=tuple(knob["values"]), start=knob["values"][knob["start"]])
+        SimpleNamespace(name=knob["name"], label=knob["label"], positions=tuple(knob["values"]), start=knob["values"][knob["start"]], drawn="names" in knob)
         for knob in figure["knobs"]
     ]
     return SimpleNamespace(

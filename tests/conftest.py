@@ -35,6 +35,15 @@ def pytest_unconfigure():
         shutil.rmtree(COMPILED, ignore_errors=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """A process may hold some 65,000 areas of memory, each compiled program takes several, and at the limit the compiler crashes: drop them in time."""
+    yield
+    areas = Path("/proc/self/maps")
+    if areas.exists() and len(areas.read_text().splitlines()) > 20_000:
+        jax.clear_caches()
+
+
 @pytest.fixture
 def x64():
     """Double precision for one test; undone after it."""

@@ -573,7 +573,8 @@ def test_the_code_still_does_what_the_receipt_says(name):
     _, info = training.advance(training.start(jnp.asarray(experiment.seeds) if experiment.together else 0))
     recorded = receipts.read(name)["curve"]
     assert info.keys() <= recorded.keys()
-    for what in info.keys() - {"grad_norm"}:  # a norm of what nearly cancels
+    # Not a norm of what nearly cancels, nor the one wave that happens to be the median: those follow the rounding of the processor.
+    for what in info.keys() - {"grad_norm", "validation_median"}:
         first = [curve[0] for curve in recorded[what]]
         np.testing.assert_allclose(info[what], first if experiment.together else first[0], rtol=0.01 if name.startswith("digits") else 0.05, err_msg=what)
 

@@ -285,6 +285,10 @@ def press(page, one, knob):
         element(page, one).get_by_role("group", name=knob.label, exact=True).get_by_role("button").first.focus()
         page.keyboard.press("Enter")
         return
+    if knob.drawn:
+        element(page, one).get_by_role("group", name=knob.label, exact=True).get_by_role("button", name="Moons").focus()
+        page.keyboard.press("Enter")
+        return
     if is_record(knob):
         points = element(page, one).get_by_role("group", name=knob.label, exact=True)
         if not points.get_by_role("slider").first.is_visible():
