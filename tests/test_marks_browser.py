@@ -62,7 +62,7 @@ def clamped(panel, mark, scope):
     first, last = np.log10(axis["range"]) if axis["log"] else axis["range"]
     room = 0.03 / 1.06 * (last - first)
     number = lambda key: np.concatenate([np.ravel(scope[ref] if isinstance(ref, str) else [float(n) for n in ref[0].split()]) for ref in mark[key]])
-    if mark["kind"] == "path" and np.ptp(number("x")) == np.ptp(number("y")) == 0:
+    if mark["kind"] in ("path", "points") and np.ptp(number("x")) == np.ptp(number("y")) == 0:
         return False  # a path that has not begun
     for key in ("y", "upper"):
         parts = [scope[ref] if isinstance(ref, str) else [float(number) for number in ref[0].split()] for ref in mark.get(key, [])]
