@@ -53,6 +53,14 @@ def test_lenet_is_convolution_norm_rectifier_and_pooling(network):
     np.testing.assert_allclose(said, x @ params["w"] + params["b"], atol=2e-4)
 
 
+def test_lenet_a_row_at_a_time_is_the_same_network(network, monkeypatch):
+    params, x = network
+    slope = lambda: jax.jit(jax.grad(lambda params: jnp.sum(jnp.sin(lenet(params, x)))))(params)
+    whole = slope()
+    monkeypatch.setattr("cmlcore.models.lenet.CACHED", 0)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, float(jnp.abs(a).max()))), whole, slope())
+
+
 # ---- decay -----------------------------------------------------------------------------------------------------------
 
 PHI = {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.array([1.0, -2.0, 3.0])}

@@ -550,15 +550,12 @@ def test_a_committed_receipt_is_whole_and_of_the_experiment_as_it_stands(name):
 REPLAYED = (
     "digits-eqprop",
     "sine-cml-full",
-    "sine-cml-minibatch-momentum",
-    "sine-one-sided-gentle",
     "sine-maml",
     "modulation-sine-maml",
     "hyper-demo-identity",
     "rewards-omega",  # learns its prior
     "rewards-scratch",  # plays
     "hippo-none",
-    "hippo-two-blocked",
 )
 
 

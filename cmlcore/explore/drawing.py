@@ -14,14 +14,15 @@ from cmlcore.explore import say
 # Each keeps a contrast of 3 on white and on the dark theme, and any two stay apart for every kind of color vision.
 COLORS = {"blue": "#1f6fe5", "orange": "#d9741a", "green": "#0b7d45", "purple": "#cf4fb8", "gray": "#8c8c8c"}
 # What a color means, in the whole book: blue is the inner loop and what it learned, orange what a nudge does and what is made of it, purple what is
-# judged, green what is slow, gray what others are compared with, and the page's own ink what is true. A mark names its role, or a color where it has none.
+# judged, green what is slow, gray what others are compared with, and the page's own ink what is given or true. Of the rule's three forms each has its color
+# wherever they stand side by side. A mark names its role, or a color where it has none.
 ROLES = {
-    "inner loss": "blue", "learned": "blue", "free": "blue", "support": "blue",
+    "inner loss": "blue", "learned": "blue", "free": "blue", "matched": "blue",
     "nudged": "orange", "estimate": "orange", "one-sided": "orange",
     "outer loss": "purple", "query": "purple", "held out": "purple",
-    "omega": "green", "lambda": "green", "chosen": "green",
-    "scratch": "gray", "exact": "gray", "reference": "gray",
-    "truth": "ink", "data": "ink",
+    "omega": "green", "lambda": "green", "chosen": "green", "symmetric": "green",
+    "scratch": "gray", "reference": "gray",
+    "truth": "ink", "exact": "ink", "data": "ink", "support": "ink",
 }  # fmt: skip
 
 

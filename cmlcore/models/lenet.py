@@ -12,6 +12,7 @@ from cmlcore.models.mlp import he_uniform
 from cmlcore.models.pooling import max_pool
 
 TAPS, FILTERS, UNITS, CLASSES = 5, (6, 16), (120, 84), 10
+CACHED = 4_000_000  # numbers of float32 that a CPU's cache may hold
 
 
 def init_lenet(key, size: int = 32, channels: int = 3) -> dict:
@@ -49,8 +50,16 @@ def _convolve(layer, x):
     """5x5 convolution of (channels, height, width, n) without padding, as one product of the kernel with all patches."""
     channels, h, w, n = x.shape
     h, w = h - TAPS + 1, w - TAPS + 1
-    patches = jnp.stack([x[:, i : i + h, j : j + w] for i in range(TAPS) for j in range(TAPS)])
-    return (layer["w"].T @ patches.reshape(TAPS**2 * channels, -1)).reshape(-1, h, w, n)
+
+    def rows(x):
+        patches = jnp.stack([x[:, i : i + x.shape[1] - TAPS + 1, j : j + w] for i in range(TAPS) for j in range(TAPS)])
+        return (layer["w"].T @ patches.reshape(TAPS**2 * channels, -1)).reshape(-1, patches.shape[2], w, n)
+
+    if jax.default_backend() != "cpu" or TAPS**2 * channels * h * w * n <= CACHED:
+        return rows(x)
+    # On a CPU, patches that leave the cache cost more than the product: a row of the result at a time, whose patches are copied again on the way back.
+    one = jax.checkpoint(lambda row: rows(jax.lax.dynamic_slice_in_dim(x, row, TAPS, axis=1))[:, 0])
+    return jnp.moveaxis(jax.lax.map(one, jnp.arange(h)), 0, 1)
 
 
 def _normalized(layer, x):
