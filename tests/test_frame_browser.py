@@ -33,11 +33,17 @@ def ends(one):
 
 @both_sizes
 @every_chapter
-def test_a_figure_fits_into_the_window_with_controls_and_sentence(reader, site, chapter, size):
-    """At its start and with all sliders at their ends: below the header there is room for all of it, and nothing of it is cut."""
+def test_a_chapter_begins_with_its_figure_and_every_figure_fits(reader, site, chapter, size):
+    """Under the title, the question and the bet, before any scrolling: the first picture begins in the upper two thirds of the window, no code above it.
+
+    At its start and with all sliders at their ends: below the header there is room for a figure with its controls and its sentence, and nothing of it is cut.
+    """
     page, wrong = reader.new_page(), []
     page.set_viewport_size(size)
     page.goto((site / "book" / f"{chapter}.html").as_uri())
+    page.evaluate("document.fonts.ready.then(() => 0)")
+    top = page.locator(".cml-explorable").first.evaluate("e => e.getBoundingClientRect().top + scrollY")
+    before = page.locator("article details, article .cell_input").first.evaluate("e => e.getBoundingClientRect().top + scrollY")
     for one in (one for one in BOOK if one.chapter == chapter):
         settle(page, one)
         for places in (None, *ends(one)):
@@ -49,18 +55,5 @@ def test_a_figure_fits_into_the_window_with_controls_and_sentence(reader, site, 
                 wrong.append((one.name, places, found))
     page.close()
     assert wrong == []
-
-
-@both_sizes
-@every_chapter
-def test_a_chapter_begins_with_its_figure(reader, site, chapter, size):
-    """Under the title, the question and the bet, before any scrolling: the first picture begins in the upper two thirds of the window."""
-    page = reader.new_page()
-    page.set_viewport_size(size)
-    page.goto((site / "book" / f"{chapter}.html").as_uri())
-    page.evaluate("document.fonts.ready.then(() => 0)")
-    top = page.locator(".cml-explorable").first.evaluate("e => e.getBoundingClientRect().top + scrollY")
-    before = page.locator("article details, article .cell_input").first.evaluate("e => e.getBoundingClientRect().top + scrollY")
-    page.close()
     assert top < size["height"] * 2 / 3
-    assert top < before  # no code above it
+    assert top < before
