@@ -21,7 +21,7 @@ from cmlcore.models.pooling import max_pool
 from cmlcore.runs import parameters, receipts
 from cmlcore.runs.slow_features import Features, descent, start
 
-NEWEST = "features-symmetric"  # the receipt whose parameters the figure takes
+NEWEST = "features-long-symmetric"
 NAMES, FIRST = 20, 5  # characters that can be drawn, and those that a reader is asked for
 NO_NAME = -1e9  # the logit of a name that nothing was drawn for
 
