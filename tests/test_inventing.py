@@ -69,5 +69,7 @@ def test_one_hand_draws_a_character_twice_and_not_alike():
 def test_the_weights_beside_the_pages_are_the_receipts_():
     invented, small = page_weights.every()
     assert [array.shape for array in invented.arrays] == [(2, 9, 64), *[(2, 576, 64)] * 3] and small.arrays[0].shape[0] == 2
-    assert (invented.arrays[3][1] == inventing.trained().blocks[3]["w"]).all() and not (invented.arrays[3][0] == invented.arrays[3][1]).any()
+    scratch, trained = invented.arrays[3]
+    assert (trained == inventing.trained().blocks[3]["w"]).all()
+    assert (scratch == trained).mean() < 0.01  # in half precision a few of 37,000 weights meet by chance
     assert all(weights.script.startswith(f'CMLBeside.files["{weights.key}"]=') for weights in (invented, small))
